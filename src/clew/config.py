@@ -1,0 +1,234 @@
+"""Settings: what belongs to the place where a project runs, read once from ``clew.toml``.
+
+This is the only module that reads settings from the environment. Values written as ``"$NAME"`` in
+``clew.toml`` come from the environment variable of that name, so that secrets stay out of files.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from clew.errors import ProjectError, SettingsError, did_you_mean
+
+PROJECT_FILE = "clew.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSettings:
+    """How often the loop may be wrong, and how much it may compute.
+
+    Attributes
+    ----------
+    false_pages_per_quarter
+        At most this many false pages are expected in a quarter over all models (default 1).
+    fits_per_day
+        At most this many fits a day and model; no limit by default.
+    """
+
+    false_pages_per_quarter: float = 1.0
+    fits_per_day: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectSettings:
+    """Where immutable bytes are kept.
+
+    Attributes
+    ----------
+    url
+        A folder, or ``s3://bucket/prefix``; by default the folder ``objects`` in the store.
+    options
+        Connection options of a bucket: ``endpoint``, ``region``, ``access_key_id``,
+        ``secret_access_key``, ``allow_http``. Write secrets as ``"$NAME"``.
+    """
+
+    url: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that belongs to the place where a project runs.
+
+    Attributes
+    ----------
+    root
+        The project's folder: where ``clew.toml`` lies, or the folder of the file that was named.
+    models
+        Files or modules that declare models; other files are never imported.
+    store
+        The folder of records and objects (default ``.clew``); ``CLEW_STORE`` overrides it.
+    database
+        A database URL such as ``postgresql+psycopg://…``; by default a SQLite file in the store.
+    objects
+        Where immutable bytes are kept.
+    budget
+        How often the loop may be wrong, and how much it may compute.
+    params
+        Hyperparameters by model: ``[params.busy_hour]`` with ``num_leaves = 63``.
+    """
+
+    root: Path
+    models: tuple[str, ...] = ()
+    store: Path = Path(".clew")
+    database: str | None = field(default=None, repr=False)
+    objects: ObjectSettings = field(default_factory=ObjectSettings)
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
+    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def find_project(start: Path) -> Path | None:
+    """The nearest folder at or above `start` that holds ``clew.toml``, or None."""
+    return next((folder for folder in (start, *start.parents) if (folder / PROJECT_FILE).is_file()), None)
+
+
+def load_settings(start: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of the project at or above the folder `start`.
+
+    Parameters
+    ----------
+    start
+        Where to look from. Without a ``clew.toml`` at or above it, it is itself the project's root.
+    environment
+        Variables to read instead of the process's own.
+
+    Raises
+    ------
+    SettingsError
+        When a key is unknown, a value has the wrong type, or a ``"$NAME"`` is not set.
+    """
+    variables = os.environ if environment is None else environment
+    start = start.resolve()
+    root = find_project(start) or start
+    path = root / PROJECT_FILE
+    given = _read_toml(path) if path.is_file() else {}
+    known = {f.name for f in fields(Settings)} - {"root"}
+    _refuse_unknown_keys(given, known, PROJECT_FILE)
+    if "CLEW_STORE" in variables:
+        given["store"] = variables["CLEW_STORE"]
+    resolved = _with_variables(given, variables, PROJECT_FILE)
+    return Settings(
+        root=root,
+        models=_models(resolved.get("models", [])),
+        store=root / _typed(resolved.get("store", ".clew"), str, "store"),
+        database=_typed(resolved.get("database"), str | None, "database"),
+        objects=ObjectSettings(**_section(resolved, "objects", ObjectSettings)),
+        budget=_budget(_section(resolved, "budget", BudgetSettings)),
+        params=_params(resolved.get("params", {})),
+    )
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}.") from None
+
+
+def _refuse_unknown_keys(given: Mapping[str, Any], known: set[str], where: str) -> None:
+    for key in given:
+        if key not in known:
+            raise SettingsError(f"{where} has no setting {key!r}. {did_you_mean(key, known)}")
+
+
+def _with_variables(value: Any, variables: Mapping[str, str], where: str) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_variables(inner, variables, f"{where}: {name}") for name, inner in value.items()}
+    if isinstance(value, str) and value.startswith("$"):
+        if value[1:] not in variables:
+            raise SettingsError(f"{where} is {value!r}, but the environment variable {value[1:]} is not set.")
+        return variables[value[1:]]
+    return value
+
+
+def _typed(value: Any, kind: Any, what: str) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise SettingsError(f"{PROJECT_FILE}: {what} is {value!r}, but it must be {_kind_name(kind)}.")
+    return value
+
+
+def _kind_name(kind: Any) -> str:
+    names = {"str": "a string", "str | None": "a string", "dict": "a table", "list": "a list"}
+    name = getattr(kind, "__name__", str(kind))
+    return names.get(str(kind), names.get(name, "a number"))
+
+
+def _section(given: Mapping[str, Any], name: str, kind: type) -> dict[str, Any]:
+    section = _typed(given.get(name, {}), dict, name)
+    _refuse_unknown_keys(section, {f.name for f in fields(kind)}, f"{PROJECT_FILE} [{name}]")
+    return dict(section)
+
+
+def _budget(section: dict[str, Any]) -> BudgetSettings:
+    for name, value in section.items():
+        if _typed(value, int | float, f"budget.{name}") <= 0:
+            raise SettingsError(f"{PROJECT_FILE}: budget.{name} is {value}, but it must be above zero.")
+    return BudgetSettings(**section)
+
+
+def _models(given: Any) -> tuple[str, ...]:
+    entries = _typed(given, list, "models")
+    for entry in entries:
+        _typed(entry, str, "an entry of models")
+    return tuple(entries)
+
+
+def _params(given: Any) -> dict[str, dict[str, Any]]:
+    return {name: dict(_typed(table, dict, f"params.{name}")) for name, table in _typed(given, dict, "params").items()}
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectTarget:
+    """What the user named: a file of the project, and perhaps one model in it."""
+
+    settings: Settings
+    files: tuple[str, ...]
+    model: str | None = None
+
+
+def resolve_target(target: str | None, where: Path, environment: Mapping[str, str] | None = None) -> ProjectTarget:
+    """Find the project behind ``FILE.py[:MODEL]``, or the one of the folder `where`.
+
+    A file outside the project whose ``clew.toml`` governs `where` belongs to its own folder's project.
+
+    Raises
+    ------
+    ProjectError
+        When the file does not exist, is a notebook, or no project is there.
+    """
+    if target is None:
+        settings = load_settings(where, environment)
+        if not settings.models:
+            raise ProjectError(
+                f"{settings.root} has no {PROJECT_FILE} that names models. Name a file, such as: clew try model.py;"
+                " or make a project here with: clew init"
+            )
+        return ProjectTarget(settings, settings.models)
+    name, _, model = target.partition(":")
+    path = (where / name).resolve()
+    if path.suffix == ".ipynb":
+        raise ProjectError(
+            f"{name} is a notebook, whose cells may run in any order. Save its code as a file first:"
+            f" jupyter nbconvert --to script {name}; then: clew try {Path(name).with_suffix('.py')}"
+        )
+    if not path.is_file():
+        return _model_of_project(target, where, environment)
+    if path.suffix != ".py":
+        raise ProjectError(f"{name} is not a Python file; name the file that declares the model, such as model.py.")
+    settings = load_settings(path.parent, environment)
+    return ProjectTarget(settings, (path.relative_to(settings.root).as_posix(),), model or None)
+
+
+def _model_of_project(target: str, where: Path, environment: Mapping[str, str] | None) -> ProjectTarget:
+    """A bare word is the name of a model of the project at `where`."""
+    settings = load_settings(where, environment)
+    if target.isidentifier() and settings.models:
+        return ProjectTarget(settings, settings.models, target)
+    scripts = sorted(path.name for path in where.glob("*.py"))
+    there = f"the Python files in {where} are {', '.join(scripts)}" if scripts else f"{where} has no Python files"
+    raise ProjectError(f"There is no file {target.partition(':')[0]!r}: {there}.")

@@ -1,0 +1,420 @@
+"""The decorators of a user's project: ``@clew.dataset`` and ``@clew.model``.
+
+They check what they are given at once, where the user can see the line at fault, and turn it into
+frozen specs. A spec is still callable like the function it wraps, so that a project file can be tried
+in a notebook.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, get_args
+from zoneinfo import ZoneInfo, available_timezones
+
+from clew.entities import (
+    DatasetDeclaration,
+    Duration,
+    FrameKind,
+    Margin,
+    MetricName,
+    ModelDeclaration,
+    RolloutStep,
+    Trigger,
+)
+from clew.errors import DeclarationError, did_you_mean
+
+FRAMES: tuple[str, ...] = get_args(FrameKind)
+METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
+DEFAULT_ROLLOUT = "shadow 1d, canary 10% 1d"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSpec:
+    """A declared dataset: the declaration and the function that returns its rows."""
+
+    declaration: DatasetDeclaration
+    function: Callable[..., Any] = field(repr=False)
+    load: Callable[[], Any] | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.declaration.name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A declared model: the declaration and the function that fits it."""
+
+    declaration: ModelDeclaration
+    dataset: DatasetSpec
+    function: Callable[..., Any] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.declaration.name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+
+def dataset(
+    source: str | os.PathLike[str] | Callable[[], Any],
+    *,
+    time: str,
+    key: str,
+    label: str,
+    label_delay: str | timedelta,
+    entity: str | None = None,
+    timezone: str = "UTC",
+    frame: FrameKind = "pandas",
+    not_features: Iterable[str] = (),
+) -> Callable[[Callable[..., Any]], DatasetSpec]:
+    """Declare a dataset: where its table is, and what its columns mean.
+
+    The decorated function gets the table and returns the rows to use; it runs when a snapshot is
+    taken, never on a request. Its columns other than `time`, `key`, `label`, `entity` and
+    `not_features` are the features.
+
+    Parameters
+    ----------
+    source
+        A Parquet or CSV file, a glob of such files, or a callable that returns a frame.
+    time, key, label
+        Columns of what the function returns: when the thing predicted happened, its unique name, and
+        the truth about it. A null label is unknown, never a class.
+    label_delay
+        How long after its time a row's label is complete: ``"1d"``, ``"36h"``, ``"2w"``, ``"1mo"``.
+    entity
+        The column that says whom a row belongs to, such as a customer.
+    timezone
+        Zone of times that carry none, such as ``"Europe/Berlin"``.
+    frame
+        What the function gets and returns: ``"pandas"``, ``"polars"`` or ``"pyarrow"``.
+    not_features
+        Columns kept for slices and never given to a model.
+
+    Raises
+    ------
+    DeclarationError
+        Naming the argument at fault and its right spelling.
+
+    Examples
+    --------
+    >>> @dataset("rides.parquet", time="ts", key="hour_id", label="busy", label_delay="1d")
+    ... def rides(table):
+    ...     return table
+    >>> rides.declaration.label_delay
+    Duration(months=0, exact=datetime.timedelta(days=1))
+    """
+    roles = {"time": time, "key": key, "label": label}
+    for role, column in roles.items():
+        _require_one_column(role, column)
+    if entity is not None:
+        _require_one_column("entity", entity)
+    _refuse_shared_columns(roles)
+    if not callable(source) and not isinstance(source, str | os.PathLike):
+        raise DeclarationError(
+            f"source is {source!r}; give a Parquet or CSV path, a glob, or a callable that returns a frame."
+        )
+    if frame not in FRAMES:
+        raise DeclarationError(f"frame is {frame!r}. {did_you_mean(str(frame), FRAMES)}")
+
+    def declare(function: Callable[..., Any]) -> DatasetSpec:
+        declaration = DatasetDeclaration(
+            name=_function_name(function, "dataset"),
+            time=time,
+            key=key,
+            label=label,
+            label_delay=Duration.parse(label_delay, "label_delay"),
+            source=None if callable(source) else os.fspath(source),
+            entity=entity,
+            timezone=_known_timezone(timezone),
+            frame=frame,
+            not_features=_names("not_features", not_features),
+        )
+        return DatasetSpec(declaration, function, source if callable(source) else None)
+
+    return declare
+
+
+def model(
+    dataset: DatasetSpec,
+    *,
+    metric: MetricName,
+    margin: float | str,
+    minimum: Mapping[str, float] | None = None,
+    slices: Iterable[str] = (),
+    retrain: str | Sequence[str] = ("auto",),
+    rollout: str = DEFAULT_ROLLOUT,
+    not_features: Iterable[str] = (),
+    train_window: str | int | timedelta | None = None,
+    time_limit: str | timedelta = "1h",
+    memory_limit: int | str | None = None,
+    allow_code: bool = False,
+) -> Callable[[Callable[..., Any]], ModelSpec]:
+    """Declare a model: what it learns from, how it is judged, when it is retrained.
+
+    The decorated function gets ``train`` (``train.X``, ``train.y``, ``train.times``, ``train.keys``) and
+    returns a fitted model. Its keyword arguments with defaults are the hyperparameters.
+
+    Parameters
+    ----------
+    dataset
+        What ``@clew.dataset`` made.
+    metric
+        ``"accuracy"`` or ``"log_loss"`` for classes, ``"rmse"`` or ``"mae"`` for numbers.
+    margin
+        How much worse is still as good: in the metric's unit (``0.01``) or relative (``"2%"``).
+    minimum
+        Levels that a candidate must certainly reach, by metric: ``{"accuracy": 0.75}``.
+    slices
+        Columns by whose values the gate looks for groups that a candidate serves worse.
+    retrain
+        ``"auto"`` (standing challengers), ``"every 60d"``, ``"rows 5000"``, ``"cron 0 3 * * 1"``,
+        ``"drift"``, or ``"never"`` alone.
+    rollout
+        The stages of a release: ``"shadow 1d, canary 10% 1d"``; ``"now"`` for none.
+    not_features
+        Columns of the dataset that this model must not see.
+    train_window
+        How much of the newest history a fit may use: matured rows (``5000``) or a duration.
+    time_limit, memory_limit
+        What one fit may take; memory in bytes or as ``"4GB"``.
+    allow_code
+        Package the model although it needs the project's own code to predict.
+
+    Raises
+    ------
+    DeclarationError
+        Naming the argument at fault and its right spelling.
+
+    Examples
+    --------
+    >>> @dataset("rides.parquet", time="ts", key="hour_id", label="busy", label_delay="1d")
+    ... def rides(table):
+    ...     return table
+    >>> @model(rides, metric="accuracy", margin=0.01, retrain=["auto", "every 60d"])
+    ... def busy_hour(train, num_leaves=31):
+    ...     ...
+    >>> busy_hour.declaration.params
+    {'num_leaves': 31}
+    """
+    if not isinstance(dataset, DatasetSpec):
+        raise DeclarationError(
+            f"The first argument of @clew.model is {dataset!r}; give it the function that @clew.dataset decorates."
+        )
+    if metric not in METRIC_NAMES:
+        raise DeclarationError(f"metric is {metric!r}. {did_you_mean(str(metric), METRIC_NAMES)}")
+
+    def declare(function: Callable[..., Any]) -> ModelSpec:
+        declaration = ModelDeclaration(
+            name=_function_name(function, "model"),
+            dataset=dataset.declaration,
+            metric=metric,
+            margin=Margin.parse(margin),
+            minimum=_minimum(minimum or {}, metric),
+            slices=_names("slices", slices),
+            retrain=parse_retrain(retrain),
+            rollout=parse_rollout(rollout),
+            not_features=_names("not_features", not_features),
+            train_window=_train_window(train_window),
+            params=_hyperparameters(function),
+            time_limit=Duration.parse(time_limit, "time_limit"),
+            memory_limit_bytes=_bytes(memory_limit),
+            allow_code=allow_code,
+        )
+        return ModelSpec(declaration, dataset, function)
+
+    return declare
+
+
+def parse_retrain(words: str | Sequence[str]) -> tuple[Trigger, ...]:
+    """Read the words of ``retrain=``.
+
+    Examples
+    --------
+    >>> [str(trigger) for trigger in parse_retrain(["auto", "every 60d", "rows 5000"])]
+    ['auto', 'every 60d', 'rows 5000']
+    """
+    triggers = tuple(_trigger(word) for word in ([words] if isinstance(words, str) else words))
+    if not triggers:
+        raise DeclarationError("retrain is empty; write retrain='never' to leave retraining to people.")
+    if len(triggers) > 1 and any(trigger.kind == "never" for trigger in triggers):
+        raise DeclarationError(f"retrain is {list(words)!r}, but 'never' must stand alone.")
+    return triggers
+
+
+def _trigger(word: str) -> Trigger:
+    if not isinstance(word, str):
+        raise DeclarationError(f"retrain has {word!r}; its words are strings such as 'auto' or 'every 60d'.")
+    kind, _, rest = word.strip().partition(" ")
+    rest = rest.strip()
+    if kind in ("auto", "drift", "never") and not rest:
+        return Trigger(kind)  # type: ignore[arg-type]
+    if kind == "every" and rest:
+        every = Duration.parse(rest, "retrain='every …'")
+        if not every:
+            raise DeclarationError(f"retrain has {word!r}, which would never end; write for example 'every 60d'.")
+        return Trigger("every", every=every)
+    if kind == "rows" and rest.isdigit() and int(rest) > 0:
+        return Trigger("rows", rows=int(rest))
+    if kind == "cron" and len(rest.split()) == 5:
+        return Trigger("cron", cron=rest)
+    raise DeclarationError(f"retrain has {word!r}. {_trigger_hint(kind, rest)}")
+
+
+def _trigger_hint(kind: str, rest: str) -> str:
+    for pattern, spelling in ((r"\d+\s*(?:mo|m|h|d|w)", "every {}"), (r"\d+", "rows {}")):
+        if re.fullmatch(pattern, f"{kind}{rest}"):
+            return f"Did you mean {spelling.format(kind + rest)!r}?"
+    if kind in ("every", "rows", "cron"):
+        return "Write 'every 60d', 'rows 5000' or 'cron 0 3 * * 1' (five fields)."
+    return did_you_mean(kind, ["auto", "every 60d", "rows 5000", "cron 0 3 * * 1", "drift", "never"])
+
+
+def parse_rollout(text: str) -> tuple[RolloutStep, ...]:
+    """Read ``rollout=``: ``"shadow 1d, canary 10% 1d"``, or ``"now"`` for no stages.
+
+    Examples
+    --------
+    >>> [str(step) for step in parse_rollout("shadow 1d, canary 10% 12h")]
+    ['shadow 1d', 'canary 10% 12h']
+    >>> parse_rollout("now")
+    ()
+    """
+    if not isinstance(text, str):
+        raise DeclarationError(f"rollout is {text!r}; write for example rollout={DEFAULT_ROLLOUT!r}.")
+    if text.strip() == "now":
+        return ()
+    return tuple(_rollout_step(stage.strip()) for stage in text.split(","))
+
+
+def _rollout_step(stage: str) -> RolloutStep:
+    match = re.fullmatch(r"(shadow)\s+(\S+)|(canary)\s+(\d+(?:\.\d+)?)%\s+(\S+)", stage)
+    if match is None:
+        raise DeclarationError(
+            f"rollout has the stage {stage!r}; a stage is 'shadow 1d' or 'canary 10% 1d', stages are separated by"
+            " commas, and rollout='now' has none."
+        )
+    if match[1]:
+        return RolloutStep("shadow", Duration.parse(match[2], "rollout's shadow"))
+    share = float(match[4]) / 100
+    if not 0 < share < 1:
+        raise DeclarationError(f"rollout has the stage {stage!r}; a canary's share lies between 0% and 100%.")
+    return RolloutStep("canary", Duration.parse(match[5], "rollout's canary"), share)
+
+
+# -- checks of single arguments ------------------------------------------------------------------------
+
+
+def _function_name(function: Callable[..., Any], what: str) -> str:
+    name = getattr(function, "__name__", "")
+    if not callable(function) or not name.isidentifier():
+        raise DeclarationError(f"@clew.{what} decorates a named function, not {function!r}.")
+    return name
+
+
+def _require_one_column(role: str, column: object) -> None:
+    if isinstance(column, list | tuple):
+        raise DeclarationError(
+            f"{role} names the {len(column)} columns {list(column)!r}, but a dataset has one {role} column."
+            " For several labels declare one dataset and one model each."
+        )
+    if not isinstance(column, str) or not column:
+        raise DeclarationError(f"{role} is {column!r}; give the name of one column.")
+
+
+def _refuse_shared_columns(roles: Mapping[str, str]) -> None:
+    for role, column in roles.items():
+        twin = next((other for other, same in roles.items() if same == column and other != role), None)
+        if twin is not None and "label" in (role, twin):
+            raise DeclarationError(f"{role} and {twin} are both column {column!r}; the label needs its own.")
+
+
+def _known_timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, TypeError, OSError):
+        raise DeclarationError(
+            f"timezone is {name!r}, which is no known zone. {did_you_mean(str(name), available_timezones())[:200]}"
+        ) from None
+    return name
+
+
+def _names(what: str, given: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(given, str):
+        raise DeclarationError(f"{what} is {given!r}; write a list of columns: {what}=[{given!r}].")
+    names = tuple(given)
+    for name in names:
+        if not isinstance(name, str):
+            raise DeclarationError(f"{what} has {name!r}; its entries are names of columns.")
+    return names
+
+
+def _minimum(given: Mapping[str, float], metric: str) -> dict[str, float]:
+    if not isinstance(given, Mapping):
+        raise DeclarationError(f"minimum is {given!r}; write it by metric: minimum={{{metric!r}: 0.75}}.")
+    for name, level in given.items():
+        if name not in METRIC_NAMES:
+            raise DeclarationError(f"minimum has {name!r}. {did_you_mean(str(name), METRIC_NAMES)}")
+        if isinstance(level, bool) or not isinstance(level, int | float):
+            raise DeclarationError(f"minimum has {name}={level!r}; give a number.")
+        if (name in ("accuracy", "log_loss")) != (metric in ("accuracy", "log_loss")):
+            raise DeclarationError(f"minimum has {name!r}, which cannot be measured for a model judged by {metric!r}.")
+    return {name: float(level) for name, level in given.items()}
+
+
+def _train_window(given: str | int | timedelta | None) -> Duration | int | None:
+    if given is None or (isinstance(given, int) and not isinstance(given, bool)):
+        if given is not None and given < 1:
+            raise DeclarationError(f"train_window is {given}; give a number of rows above zero, or a duration.")
+        return given
+    return Duration.parse(given, "train_window")
+
+
+def _bytes(given: int | str | None) -> int | None:
+    if given is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+)\s*(|MB|GB)\s*", str(given), re.IGNORECASE)
+    if match is None or int(match[1]) == 0:
+        raise DeclarationError(f"memory_limit is {given!r}; write bytes or a size such as '500MB' or '4GB'.")
+    return int(match[1]) * {"": 1, "MB": 10**6, "GB": 10**9}[match[2].upper()]
+
+
+def _hyperparameters(function: Callable[..., Any]) -> dict[str, Any]:
+    """Keyword arguments with defaults; the first argument is the training data."""
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters:
+        raise DeclarationError(f"{function.__name__}() takes no argument; its first argument is the training data.")
+    found: dict[str, Any] = {}
+    for parameter in parameters[1:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if parameter.default is parameter.empty:
+            raise DeclarationError(
+                f"{function.__name__}() has the hyperparameter {parameter.name!r} without a default; write"
+                f" {parameter.name}=VALUE, so that every run records what it used."
+            )
+        if not _is_plain(parameter.default):
+            raise DeclarationError(
+                f"{function.__name__}() has the hyperparameter {parameter.name}={parameter.default!r}; a default is"
+                " a number, string, boolean, None, or a list or mapping of these, so that it can be recorded."
+            )
+        found[parameter.name] = parameter.default
+    return found
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, Mapping):
+        return all(isinstance(name, str) and _is_plain(inner) for name, inner in value.items())
+    return value is None or isinstance(value, bool | int | float | str)

@@ -1,0 +1,142 @@
+"""Every error Clew raises on purpose.
+
+::
+
+    ClewError
+    ├── UsageError              what was asked for makes no sense
+    │   ├── DeclarationError    @clew.dataset or @clew.model was given something it cannot use
+    │   ├── SettingsError       clew.toml or the environment has a wrong setting
+    │   └── ProjectError        the project cannot be found or imported
+    ├── NotFound                a name or id that does not exist
+    ├── DataError               the table contradicts what was declared
+    ├── TrainingFailed          the user's function raised, hung, was killed or returned nothing usable
+    ├── PackageError            a model cannot be packaged or loaded
+    ├── StoreError              the store cannot be opened or written
+    │   ├── StoreTooNew         a newer Clew wrote it
+    │   ├── StoreBusy           another process holds it
+    │   └── ObjectDamaged       stored bytes are not what their name says
+    └── MissingExtra            an optional package is not installed
+
+A message says what happened with the values, what there is instead, and what to do. Programs read the
+attributes; `exit_code` is what the command line ends with.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ClewError(Exception):
+    """Base of every error Clew raises on purpose; catch this to catch them all."""
+
+    error_code = "INTERNAL_ERROR"
+    http_status = 500
+    exit_code = 1
+
+
+class UsageError(ClewError):
+    """What was asked for makes no sense; nothing was done."""
+
+    error_code = "INVALID_PARAMETER_VALUE"
+    http_status = 400
+    exit_code = 2
+
+
+class DeclarationError(UsageError):
+    """``@clew.dataset`` or ``@clew.model`` was given something it cannot use."""
+
+
+class SettingsError(UsageError):
+    """``clew.toml`` or an environment variable has a wrong setting."""
+
+
+class ProjectError(UsageError):
+    """The project cannot be found or its files cannot be imported."""
+
+
+class NotFound(ClewError):
+    """A name or id that does not exist."""
+
+    error_code = "RESOURCE_DOES_NOT_EXIST"
+    http_status = 404
+
+
+class DataError(ClewError):
+    """The table contradicts what was declared; nothing of it was stored.
+
+    Attributes
+    ----------
+    column
+        The column at fault, or None when the whole table is.
+    rows
+        A few of the rows at fault, as positions in the table (0 is the first), for programs.
+    """
+
+    error_code = "INVALID_PARAMETER_VALUE"
+    http_status = 422
+
+    def __init__(self, message: str, column: str | None = None, rows: Iterable[int] = ()) -> None:
+        self.column, self.rows = column, tuple(rows)
+        super().__init__(message)
+
+
+class TrainingFailed(ClewError):
+    """The user's function raised, hung, was killed or returned nothing usable.
+
+    Attributes
+    ----------
+    traceback
+        The user's own traceback, starting in the user's file; empty when there is none.
+    """
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        self.traceback = traceback
+        super().__init__(message)
+
+
+class PackageError(ClewError):
+    """A model cannot be packaged or loaded."""
+
+
+class StoreError(ClewError):
+    """The store cannot be opened or written."""
+
+
+class StoreTooNew(StoreError):
+    """A newer Clew wrote this store."""
+
+
+class StoreBusy(StoreError):
+    """Another process holds what is needed."""
+
+    http_status = 503
+
+
+class ObjectDamaged(StoreError):
+    """Stored bytes are not what their name says."""
+
+
+class MissingExtra(ClewError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        self.package, self.extra = package, extra
+        super().__init__(
+            f'{purpose} needs the package {package!r}, which is not installed. Run: pip install "clew[{extra}]"'
+        )
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """A sentence that names the nearest known word, or all of them.
+
+    Examples
+    --------
+    >>> did_you_mean("acuracy", ["accuracy", "rmse"])
+    "Did you mean 'accuracy'?"
+    >>> did_you_mean("x", ["accuracy", "rmse"])
+    'Known: accuracy, rmse.'
+    """
+    words = sorted(known)
+    near = difflib.get_close_matches(given, words, n=1)
+    return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(words) or 'none'}."
