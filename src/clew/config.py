@@ -179,7 +179,10 @@ def _models(given: Any) -> tuple[str, ...]:
 
 
 def _params(given: Any) -> dict[str, dict[str, Any]]:
-    return {name: dict(_typed(table, dict, f"params.{name}")) for name, table in _typed(given, dict, "params").items()}
+    return {
+        name: dict(_typed(table, dict, f"params.{name}"))
+        for name, table in _typed(given, dict, "params").items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +194,9 @@ class ProjectTarget:
     model: str | None = None
 
 
-def resolve_target(target: str | None, where: Path, environment: Mapping[str, str] | None = None) -> ProjectTarget:
+def resolve_target(
+    target: str | None, where: Path, environment: Mapping[str, str] | None = None
+) -> ProjectTarget:
     """Find the project behind ``FILE.py[:MODEL]``, or the one of the folder `where`.
 
     A file outside the project whose ``clew.toml`` governs `where` belongs to its own folder's project.
@@ -205,8 +210,8 @@ def resolve_target(target: str | None, where: Path, environment: Mapping[str, st
         settings = load_settings(where, environment)
         if not settings.models:
             raise ProjectError(
-                f"{settings.root} has no {PROJECT_FILE} that names models. Name a file, such as: clew try model.py;"
-                " or make a project here with: clew init"
+                f"{settings.root} has no {PROJECT_FILE} that names models. Name a file, such as: clew try"
+                " model.py; or make a project here with: clew init"
             )
         return ProjectTarget(settings, settings.models)
     name, _, model = target.partition(":")
@@ -219,7 +224,9 @@ def resolve_target(target: str | None, where: Path, environment: Mapping[str, st
     if not path.is_file():
         return _model_of_project(target, where, environment)
     if path.suffix != ".py":
-        raise ProjectError(f"{name} is not a Python file; name the file that declares the model, such as model.py.")
+        raise ProjectError(
+            f"{name} is not a Python file; name the file that declares the model, such as model.py."
+        )
     settings = load_settings(path.parent, environment)
     return ProjectTarget(settings, (path.relative_to(settings.root).as_posix(),), model or None)
 
@@ -230,5 +237,7 @@ def _model_of_project(target: str, where: Path, environment: Mapping[str, str] |
     if target.isidentifier() and settings.models:
         return ProjectTarget(settings, settings.models, target)
     scripts = sorted(path.name for path in where.glob("*.py"))
-    there = f"the Python files in {where} are {', '.join(scripts)}" if scripts else f"{where} has no Python files"
+    there = (
+        f"the Python files in {where} are {', '.join(scripts)}" if scripts else f"{where} has no Python files"
+    )
     raise ProjectError(f"There is no file {target.partition(':')[0]!r}: {there}.")

@@ -209,7 +209,7 @@ def model(
     """
     if not isinstance(dataset, DatasetSpec):
         raise DeclarationError(
-            f"The first argument of @clew.model is {dataset!r}; give it the function that @clew.dataset decorates."
+            f"The first argument of @clew.model is {dataset!r}; give it what @clew.dataset made."
         )
     if metric not in METRIC_NAMES:
         raise DeclarationError(f"metric is {metric!r}. {did_you_mean(str(metric), METRIC_NAMES)}")
@@ -252,7 +252,7 @@ def parse_retrain(words: str | Sequence[str]) -> tuple[Trigger, ...]:
     return triggers
 
 
-def _trigger(word: str) -> Trigger:
+def _trigger(word: object) -> Trigger:
     if not isinstance(word, str):
         raise DeclarationError(f"retrain has {word!r}; its words are strings such as 'auto' or 'every 60d'.")
     kind, _, rest = word.strip().partition(" ")
@@ -262,7 +262,9 @@ def _trigger(word: str) -> Trigger:
     if kind == "every" and rest:
         every = Duration.parse(rest, "retrain='every …'")
         if not every:
-            raise DeclarationError(f"retrain has {word!r}, which would never end; write for example 'every 60d'.")
+            raise DeclarationError(
+                f"retrain has {word!r}, which would never end; write for example 'every 60d'."
+            )
         return Trigger("every", every=every)
     if kind == "rows" and rest.isdigit() and int(rest) > 0:
         return Trigger("rows", rows=int(rest))
@@ -301,8 +303,8 @@ def _rollout_step(stage: str) -> RolloutStep:
     match = re.fullmatch(r"(shadow)\s+(\S+)|(canary)\s+(\d+(?:\.\d+)?)%\s+(\S+)", stage)
     if match is None:
         raise DeclarationError(
-            f"rollout has the stage {stage!r}; a stage is 'shadow 1d' or 'canary 10% 1d', stages are separated by"
-            " commas, and rollout='now' has none."
+            f"rollout has the stage {stage!r}; a stage is 'shadow 1d' or 'canary 10% 1d',"
+            " stages are separated by commas, and rollout='now' has none."
         )
     if match[1]:
         return RolloutStep("shadow", Duration.parse(match[2], "rollout's shadow"))
@@ -317,7 +319,7 @@ def _rollout_step(stage: str) -> RolloutStep:
 
 def _function_name(function: Callable[..., Any], what: str) -> str:
     name = getattr(function, "__name__", "")
-    if not callable(function) or not name.isidentifier():
+    if not name.isidentifier():
         raise DeclarationError(f"@clew.{what} decorates a named function, not {function!r}.")
     return name
 
@@ -344,7 +346,8 @@ def _known_timezone(name: str) -> str:
         ZoneInfo(name)
     except (KeyError, ValueError, TypeError, OSError):
         raise DeclarationError(
-            f"timezone is {name!r}, which is no known zone. {did_you_mean(str(name), available_timezones())[:200]}"
+            f"timezone is {name!r}, which is no known zone. "
+            f"{did_you_mean(str(name), available_timezones())[:200]}"
         ) from None
     return name
 
@@ -368,14 +371,20 @@ def _minimum(given: Mapping[str, float], metric: str) -> dict[str, float]:
         if isinstance(level, bool) or not isinstance(level, int | float):
             raise DeclarationError(f"minimum has {name}={level!r}; give a number.")
         if (name in ("accuracy", "log_loss")) != (metric in ("accuracy", "log_loss")):
-            raise DeclarationError(f"minimum has {name!r}, which cannot be measured for a model judged by {metric!r}.")
+            raise DeclarationError(
+                f"minimum has {name!r}, which cannot be measured for a model judged by {metric!r}."
+            )
     return {name: float(level) for name, level in given.items()}
 
 
-def _train_window(given: str | int | timedelta | None) -> Duration | int | None:
-    if given is None or (isinstance(given, int) and not isinstance(given, bool)):
-        if given is not None and given < 1:
-            raise DeclarationError(f"train_window is {given}; give a number of rows above zero, or a duration.")
+def _train_window(given: object) -> Duration | int | None:
+    if given is None:
+        return None
+    if isinstance(given, int) and not isinstance(given, bool):
+        if given < 1:
+            raise DeclarationError(
+                f"train_window is {given}; give a number of rows above zero, or a duration."
+            )
         return given
     return Duration.parse(given, "train_window")
 
@@ -393,7 +402,9 @@ def _hyperparameters(function: Callable[..., Any]) -> dict[str, Any]:
     """Keyword arguments with defaults; the first argument is the training data."""
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters:
-        raise DeclarationError(f"{function.__name__}() takes no argument; its first argument is the training data.")
+        raise DeclarationError(
+            f"{function.__name__}() takes no argument; its first argument is the training data."
+        )
     found: dict[str, Any] = {}
     for parameter in parameters[1:]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -405,8 +416,8 @@ def _hyperparameters(function: Callable[..., Any]) -> dict[str, Any]:
             )
         if not _is_plain(parameter.default):
             raise DeclarationError(
-                f"{function.__name__}() has the hyperparameter {parameter.name}={parameter.default!r}; a default is"
-                " a number, string, boolean, None, or a list or mapping of these, so that it can be recorded."
+                f"{function.__name__}() has the hyperparameter {parameter.name}={parameter.default!r}; a"
+                " default is a number, string, boolean, None, or a list or mapping of these, so that it can be recorded."
             )
         found[parameter.name] = parameter.default
     return found

@@ -55,7 +55,7 @@ class Duration:
     exact: timedelta = timedelta()
 
     @classmethod
-    def parse(cls, text: str | timedelta | Duration, what: str = "duration") -> Duration:
+    def parse(cls, text: object, what: str = "duration") -> Duration:
         """Read ``"90m"``, ``"36h"``, ``"1d"``, ``"2w"``, ``"3mo"`` or a timedelta.
 
         Raises
@@ -69,7 +69,7 @@ class Duration:
             if text < timedelta():
                 raise DeclarationError(f"{what} is {text}, but a duration cannot be negative.")
             return cls(0, text)
-        match = re.fullmatch(r"(\d+)(mo|m|h|d|w)", text.strip()) if isinstance(text, str) else None
+        match = re.fullmatch(r"(\d+)(mo|m|h|d|w)", str(text).strip())
         if match is None:
             raise DeclarationError(f"{what} is {text!r}, which is no duration. {_duration_hint(text)}")
         count, unit = int(match[1]), match[2]
@@ -148,8 +148,8 @@ class Margin:
             value, is_relative = float(given), False
         else:
             raise DeclarationError(
-                f"margin is {given!r}; write a number in the metric's unit, such as margin=0.01, or a share of"
-                " its level, such as margin='2%'."
+                f"margin is {given!r}; write a number in the metric's unit, such as margin=0.01, or a share"
+                " of its level, such as margin='2%'."
             )
         if not 0 < value < float("inf"):
             raise DeclarationError(f"margin is {given!r}, but it must be above zero: ties need room.")
@@ -414,11 +414,9 @@ class GateReport:
     @property
     def outcome(self) -> Outcome:
         """``fail`` if any check failed, else ``undecided`` if any is, else ``pass``."""
-        outcomes = {check.outcome for check in self.checks}
-        for worst in ("fail", "undecided"):
-            if worst in outcomes:
-                return worst  # type: ignore[return-value]
-        return "pass" if "pass" in outcomes else "not tested"
+        outcomes = [check.outcome for check in self.checks]
+        worst_first: tuple[Outcome, ...] = ("fail", "undecided", "pass")
+        return next((outcome for outcome in worst_first if outcome in outcomes), "not tested")
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,8 @@ class MissingExtra(ClewError):
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         self.package, self.extra = package, extra
         super().__init__(
-            f'{purpose} needs the package {package!r}, which is not installed. Run: pip install "clew[{extra}]"'
+            f"{purpose} needs the package {package!r}, which is not installed."
+            f' Run: pip install "clew[{extra}]"'
         )
 
 
