@@ -1,0 +1,169 @@
+"""What a backtest and a try hand back: plain values for the command line, the report and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeAlias
+
+from clew.entities import GateReport, Json, Run, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something the loop saw or did, in one sentence; `evidence` holds the numbers behind it."""
+
+    time: datetime
+    kind: str
+    sentence: str
+    evidence: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A metric in a window with its 95 % interval; all None when no labelled row fell into it."""
+
+    value: float | None
+    lower: float | None
+    upper: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window of the report: the metric of the three policies over its `n` labelled rows.
+
+    `version` is the one that answered most of its rows. Without labelled rows the metrics are None.
+    """
+
+    start: datetime
+    end: datetime
+    n: int
+    clew: float | None
+    frozen: float | None
+    blind: float | None
+    version: int
+    clew_band: Band
+    frozen_band: Band
+    blind_band: Band
+
+
+@dataclass(frozen=True, slots=True)
+class VersionSpan:
+    """A champion's time in office, and what it was made of. `end` is None for the last one."""
+
+    number: int
+    start: datetime
+    end: datetime | None
+    recipe: str
+    n_rows: int
+    trained_from: datetime
+    trained_to: datetime
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class StalenessPoint:
+    """The metric of all models of the backtest at an age, in days since the newest row they learned from."""
+
+    age_from: float
+    age_to: float
+    n: int
+    value: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True)
+class GateRecord:
+    """A gate that was held: for which candidate, when, and every check with its numbers."""
+
+    time: datetime
+    candidate: str
+    report: GateReport
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A backtest in one line. `clew`, `frozen` and `blind` are means over rows, in the metric's unit."""
+
+    clew: float
+    frozen: float
+    blind: float
+    fits: int
+    blind_fits: int
+    promotions: int
+    refusals: int
+    undecided: int
+    pages: int
+    tickets: int
+    rollbacks: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestResult:
+    """Everything a backtest found out; `notes` say what it cannot know."""
+
+    id: str
+    model: str
+    metric: str
+    greater_is_better: bool
+    margin: float
+    start: datetime
+    end: datetime
+    seed: int
+    snapshot: str
+    windows: tuple[Window, ...]
+    events: tuple[Event, ...]
+    summary: Summary
+    versions: tuple[VersionSpan, ...]
+    gates: tuple[GateRecord, ...]
+    staleness: tuple[StalenessPoint, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TryResult:
+    """One training, its gate's report, and the version made of it; `is_new` is False when nothing changed."""
+
+    run: Run
+    report: GateReport
+    version: Version
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a long piece of work stands: the simulated time, the metric of late, and perhaps an event."""
+
+    done: float
+    at: datetime | None = None
+    metric_now: float | None = None
+    event: Event | None = None
+    sentence: str = ""
+
+
+OnProgress: TypeAlias = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadNode:
+    """A knot of the thread: a record, what is known about it, and the records it came from."""
+
+    kind: str
+    id: str
+    sentence: str
+    facts: Json = field(default_factory=dict)
+    causes: tuple[ThreadNode, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A decision and why it was taken, in plain sentences."""
+
+    decision: str
+    at: datetime
+    kind: str
+    sentence: str
+    because: tuple[str, ...]
