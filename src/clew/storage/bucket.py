@@ -1,0 +1,127 @@
+"""Objects in a bucket: S3, or whatever else obstore reaches by URL.
+
+Creation is a conditional put, so that of two writers one wins and none replaces the other's bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, Any
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, UnknownConfigurationKeyError
+from obstore.store import from_url
+
+from clew.errors import SettingsError, StoreError
+from clew.storage.folder import FolderObjects
+from clew.storage.objects import ObjectStore, checked, object_name
+
+_CLIENT_OPTIONS = ("allow_http", "connect_timeout", "timeout")
+
+
+class BucketObjects(ObjectStore):
+    """Objects in a bucket, with a local folder for those that are needed as files."""
+
+    def __init__(self, url: str, options: Mapping[str, str], cache: Path) -> None:
+        self.url = url
+        self._bucket = _connect(url, options)
+        self._cache = FolderObjects(cache)
+
+    @property
+    def name(self) -> str:
+        return self.url
+
+    def exists(self, digest: str) -> bool:
+        with self._explained():
+            try:
+                obstore.head(self._bucket, object_name(checked(digest)))
+            except (NotFoundError, FileNotFoundError):
+                return False
+            return True
+
+    def path(self, digest: str) -> Path:
+        if not self._cache.exists(digest):
+            self._cache.put(self.get(digest))
+        return self._cache.path(digest)
+
+    def probe(self) -> None:
+        self._cache.probe()
+        place = f"probe/{secrets.token_hex(16)}"
+        with self._explained():
+            obstore.put(self._bucket, place, b"first", mode="create")
+            try:
+                obstore.put(self._bucket, place, b"second", mode="create")
+            except AlreadyExistsError:
+                return
+            finally:
+                obstore.delete(self._bucket, place)
+        raise StoreError(
+            f"{self.url} let a second create-only put replace the first, so two processes could overwrite"
+            " each other's objects. Use a server that honours If-None-Match: * on PUT (conditional writes)."
+        )
+
+    def _read(self, digest: str) -> bytes:
+        with self._explained():
+            try:
+                return bytes(obstore.get(self._bucket, object_name(digest)).bytes())
+            except (NotFoundError, FileNotFoundError):
+                raise self._missing(digest) from None
+
+    def _put(self, content: IO[bytes], digest: str, n_bytes: int) -> str:
+        place = object_name(digest)
+        data = content.read()
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise StoreError("A file changed while it was being stored; store it again when it rests.")
+        with self._explained():
+            try:
+                obstore.put(self._bucket, place, data, mode="create")
+            except AlreadyExistsError:
+                if not self._is_whole(place, data, digest, n_bytes):
+                    obstore.put(self._bucket, place, data, mode="overwrite")
+        return digest
+
+    def _is_whole(self, place: str, data: bytes, digest: str, n_bytes: int) -> bool:
+        there = obstore.head(self._bucket, place)
+        if there["size"] != n_bytes:
+            return False
+        # S3's tag of a plain put is the MD5 of the content: that spares reading it back.
+        if (there["e_tag"] or "").strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest():
+            return True
+        stored = obstore.get(self._bucket, place).bytes()
+        return hashlib.sha256(stored).hexdigest() == digest
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (BaseError, PermissionError, OSError) as error:
+            raise StoreError(
+                f"{self.url} failed: {_first_line(error)}. Check that it can be reached, that the bucket"
+                " exists, and the keys under [objects] in clew.toml."
+            ) from error
+
+
+def _connect(url: str, options: Mapping[str, str]) -> Any:
+    # Typed loosely: which options there are depends on the kind of bucket, and obstore checks them.
+    config: Any = {name: value for name, value in options.items() if name not in _CLIENT_OPTIONS}
+    client: Any = {name: options[name] for name in _CLIENT_OPTIONS if name in options}
+    if "allow_http" in client:
+        client["allow_http"] = str(client["allow_http"]).lower() in ("true", "1", "yes")
+    retries: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
+    try:
+        return from_url(url, config=config, client_options=client, retry_config=retries)
+    except UnknownConfigurationKeyError as error:
+        raise SettingsError(
+            f"clew.toml [objects.options] has an unknown option: {_first_line(error)}."
+        ) from None
+    except (BaseError, ValueError) as error:
+        raise SettingsError(f"objects.url is {url!r}, which cannot be used: {_first_line(error)}.") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,166 @@
+"""Objects as files of a local folder."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from clew.errors import StoreError
+from clew.storage.locks import claim, sweep
+from clew.storage.objects import ObjectStore, checked, object_name
+
+_CHUNK_BYTES = 1 << 20
+
+
+class FolderObjects(ObjectStore):
+    """Objects as files of a local folder, safe against power cuts once `put` has returned."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._verified: dict[str, tuple[int, int, int]] = {}
+
+    @property
+    def name(self) -> str:
+        return str(self.folder)
+
+    def exists(self, digest: str) -> bool:
+        return self._place(digest).is_file()
+
+    def path(self, digest: str) -> Path:
+        place = self._place(digest)
+        try:
+            stat = place.stat()
+        except FileNotFoundError:
+            raise self._missing(digest) from None
+        # Hashed once for each state of the file: a changed file has another time, size or number.
+        state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        if self._verified.get(digest) != state:
+            found = _hash_of(place)
+            if found != digest:
+                raise self._damaged(digest, found, stat.st_size)
+            self._verified[digest] = state
+        return place
+
+    def probe(self) -> None:
+        try:
+            self._temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
+            sweep(self._temporary)
+            with self._temporary_file() as (file, path):
+                file.write(b"probe")
+                twin = path.with_suffix(".twin")
+                os.link(path, twin)
+                with suppress(FileExistsError):
+                    os.link(path, twin)
+                    raise StoreError(
+                        f"{self.folder} lets a second link replace a file; use another file system."
+                    )
+                twin.unlink()
+        except OSError as error:
+            raise StoreError(
+                f"Objects cannot be kept in {self.folder}: {error.strerror}. It must be a folder that you may"
+                " write, on a file system that knows hard links."
+            ) from error
+
+    @property
+    def _temporary(self) -> Path:
+        return self.folder / "tmp"
+
+    def _place(self, digest: str) -> Path:
+        return self.folder / object_name(checked(digest))
+
+    def _read(self, digest: str) -> bytes:
+        try:
+            return self._place(digest).read_bytes()
+        except FileNotFoundError:
+            raise self._missing(digest) from None
+
+    def _put(self, content: IO[bytes], digest: str, n_bytes: int) -> str:
+        place = self._place(digest)
+        try:
+            if not _is_whole(place, digest, n_bytes):
+                self._create(place, content, digest)
+        except OSError as error:
+            raise _explained(self.folder, error) from error
+        return digest
+
+    def _create(self, place: Path, content: IO[bytes], digest: str) -> None:
+        self._make_folder(place.parent)
+        with self._temporary_file() as (file, path):
+            written = hashlib.sha256()
+            while chunk := content.read(_CHUNK_BYTES):
+                file.write(chunk)
+                written.update(chunk)
+            if written.hexdigest() != digest:
+                raise StoreError("A file changed while it was being stored; store it again when it rests.")
+            file.flush()
+            _sync(file.fileno())
+            try:
+                os.link(path, place)
+            except FileExistsError:
+                # Another process was faster, or the object that is there is torn. Either way these
+                # bytes, which are known to be right, may take its place.
+                path.replace(place)
+        _sync_folder(place.parent)
+
+    def _make_folder(self, folder: Path) -> None:
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _sync_folder(folder.parent)
+
+    @contextmanager
+    def _temporary_file(self) -> Iterator[tuple[IO[bytes], Path]]:
+        while True:
+            path = self._temporary / secrets.token_hex(16)
+            with path.open("xb") as file:
+                path.chmod(0o400)
+                claimed = claim(path)
+                if claimed is None:
+                    continue
+                try:
+                    yield file, path
+                    return
+                finally:
+                    path.unlink(missing_ok=True)
+                    os.close(claimed)
+
+
+def _is_whole(place: Path, digest: str, n_bytes: int) -> bool:
+    try:
+        return place.stat().st_size == n_bytes and _hash_of(place) == digest
+    except FileNotFoundError:
+        return False
+
+
+def _hash_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(descriptor: int) -> None:
+    # macOS leaves data in the drive's cache after fsync; F_FULLFSYNC empties that too.
+    full_sync = getattr(fcntl, "F_FULLFSYNC", None)
+    if full_sync is not None:
+        fcntl.fcntl(descriptor, full_sync)
+    else:
+        os.fsync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _explained(folder: Path, error: OSError) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(f"The disk of {folder} is full. Free some space, then try again: nothing was lost.")
+    return StoreError(f"Objects cannot be written to {folder}: {error.strerror}. Check its permissions.")

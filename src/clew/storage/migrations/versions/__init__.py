@@ -1,0 +1,3 @@
+"""One file a store version."""
+
+from __future__ import annotations

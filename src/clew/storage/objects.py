@@ -1,0 +1,103 @@
+"""Immutable bytes under the hash of their content.
+
+An object is created whole or not at all, is never changed, and is checked against its name whenever it
+is read. Putting the same bytes again costs a check and mends what a power cut tore.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import IO
+
+from clew.errors import NotFound, ObjectDamaged
+
+
+class ObjectStore(ABC):
+    """Where bytes are kept; a digest is the SHA-256 of the content in lowercase hex."""
+
+    def put(self, content: bytes) -> str:
+        """Keep these bytes and return their digest. Repeating it changes nothing, or mends a torn object."""
+        return self._put(io.BytesIO(content), hashlib.sha256(content).hexdigest(), len(content))
+
+    def put_file(self, path: Path) -> str:
+        """Keep a file's bytes and return their digest."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            n_bytes = file.tell()
+            file.seek(0)
+            return self._put(file, digest, n_bytes)
+
+    def get(self, digest: str) -> bytes:
+        """The bytes with this digest.
+
+        Raises
+        ------
+        NotFound
+            When there are none.
+        ObjectDamaged
+            When what is stored has another hash.
+        """
+        content = self._read(checked(digest))
+        found = hashlib.sha256(content).hexdigest()
+        if found != digest:
+            raise self._damaged(digest, found, len(content))
+        return content
+
+    @abstractmethod
+    def path(self, digest: str) -> Path:
+        """A local file with these bytes, checked; for reading only. Raises as `get` does."""
+
+    @abstractmethod
+    def exists(self, digest: str) -> bool:
+        """Whether there is an object of this name; its content is not checked."""
+
+    @abstractmethod
+    def probe(self) -> None:
+        """Refuse a place that cannot keep the promise of this class.
+
+        Raises
+        ------
+        StoreError
+            When it cannot be written, or lets a second put replace an object.
+        """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What to call it in a message."""
+
+    @abstractmethod
+    def _put(self, content: IO[bytes], digest: str, n_bytes: int) -> str: ...
+
+    @abstractmethod
+    def _read(self, digest: str) -> bytes: ...
+
+    def _missing(self, digest: str) -> NotFound:
+        return NotFound(f"{self.name} has no object {digest}. Was it removed, or is this another store?")
+
+    def _damaged(self, digest: str, found: str, n_bytes: int) -> ObjectDamaged:
+        return ObjectDamaged(
+            f"Object {digest} in {self.name} is damaged: its {n_bytes} bytes have the hash {found}."
+            " Put back a copy of it from a backup; storing the same content again mends it too."
+        )
+
+
+def object_name(digest: str) -> str:
+    """Where an object lies below the store: 256 folders keep each listing short.
+
+    Examples
+    --------
+    >>> object_name("ab" + "0" * 62)[:8]
+    'ab/00000'
+    """
+    return f"{digest[:2]}/{digest[2:]}"
+
+
+def checked(digest: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise NotFound(f"{digest!r} is no digest; a digest is 64 lowercase hex digits.")
+    return digest
