@@ -37,7 +37,7 @@ LONG_FILES: dict[str, str] = {}
 ENVIRONMENT_READERS = {
     "config.py": "reads settings",
     "tracking/environment.py": "records the variables that change results",
-    "training/children.py": "hands a child its environment",
+    "training/process.py": "hands a child its environment",
 }
 
 
