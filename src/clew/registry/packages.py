@@ -1,0 +1,207 @@
+"""Packages: a model in a folder, in its library's own format and never as pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from clew.entities import Json
+from clew.errors import PackageError
+from clew.registry.flavors import lightgbm_text, skops_file
+from clew.registry.flavors.saved import SavedModel
+from clew.registry.flavors.trust import check_loadable
+from clew.registry.mlmodel import (
+    EXAMPLE_FILE,
+    MLMODEL_FILE,
+    PROFILE_FILE,
+    describe,
+    example_rows,
+    read_own,
+    write_json,
+)
+from clew.registry.models import LoadedModel, wrap_model
+from clew.registry.signature import Signature
+
+
+@dataclass(frozen=True)
+class PackageInfo:
+    """What came out of packaging.
+
+    Attributes
+    ----------
+    trusted_types
+        Types that are neither Clew's nor trusted by skops itself; a loader trusts exactly these.
+    model_digest
+        Names the fitted model alone: the same for two fits that came out the same, whatever their runs.
+    digest
+        Names the package: what :func:`store_package` returns and :func:`load_package` expects.
+    """
+
+    flavor: str
+    trusted_types: tuple[str, ...]
+    model_digest: str
+    digest: str
+
+
+def save_package(
+    model: Any,
+    folder: Path,
+    *,
+    signature: Signature,
+    example: pa.Table,
+    allow_code: bool = False,
+    code: str | None = None,
+    metrics: Mapping[str, float] | None = None,
+    run: str = "",
+    profile: Json | None = None,
+    created_at: datetime | None = None,
+) -> PackageInfo:
+    """Write a fitted model into an empty folder, read it back, and hold its answers against the model's.
+
+    Parameters
+    ----------
+    signature
+        What the training rows were; the package keeps the columns that the model uses of it.
+    example
+        Some rows of features: the first few are kept, all are used to check the package.
+    allow_code
+        Whether the model may need the project's own code to predict.
+    code
+        The captured code that the model was fitted by.
+    profile
+        The reference profile of the rows it was judged on.
+    created_at
+        Kept in the package if given; without it the same model gives the same bytes.
+
+    Raises
+    ------
+    PackageError
+        When the model is of a kind that cannot be kept, needs code that it may not, or answers differently
+        when read back.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise PackageError(f"{folder} is not empty; a package needs a folder of its own.")
+    wrapped = wrap_model(model, signature)
+    saved = _save_model(wrapped, folder, allow_code)
+    about = describe(
+        saved,
+        wrapped.flavor,
+        wrapped.signature,
+        code=code,
+        metrics=metrics or {},
+        run=run,
+        created_at=created_at,
+    )
+    write_json(folder / MLMODEL_FILE, about)
+    write_json(folder / EXAMPLE_FILE, example_rows(wrapped.signature, example))
+    if profile is not None:
+        write_json(folder / PROFILE_FILE, profile)
+    _check_answers(model, wrapped, folder, sorted(saved.trusted_types), example)
+    return PackageInfo(
+        wrapped.flavor, tuple(sorted(saved.trusted_types)), saved.model_digest, package_digest(folder)
+    )
+
+
+def load_package(
+    folder: Path, *, code_folder: Path | None = None, expected_digest: str | None = None
+) -> LoadedModel:
+    """Read a package; nothing is unpickled, and only declared types come to life.
+
+    Parameters
+    ----------
+    code_folder
+        The captured code, for a model that needs the project's own classes or functions. It is put on
+        ``sys.path`` for good: one process holds one version of a project's code.
+    expected_digest
+        The package's name in the registry. Without it only what skops trusts by itself is loaded.
+
+    Raises
+    ------
+    PackageError
+        When the package was changed, needs types that cannot be trusted, or cannot be read.
+    MissingExtra
+        When the library of the model is not installed.
+    """
+    own = read_own(folder)
+    if expected_digest is not None and package_digest(folder) != expected_digest:
+        raise PackageError(
+            f"The package in {folder} is {package_digest(folder)[:12]}, but the registry has"
+            f" {expected_digest[:12]}: it was changed or is not complete. Fetch it again."
+        )
+    trusted: dict[str, str] = own["trusted_types"]
+    if trusted and expected_digest is None:
+        raise PackageError(
+            f"The model needs {', '.join(trusted)}, which are trusted only in a package whose digest the"
+            " registry knows. Load it with expected_digest=…, the package of its version."
+        )
+    check_loadable(trusted, own["requirements"], code_folder)
+    return _load_model(folder, own["flavor"], Signature.from_json(own["signature"]), sorted(trusted))
+
+
+def package_digest(folder: Path) -> str:
+    """The name of a package: a digest of the names and digests of its files."""
+    return hashlib.sha256(manifest(folder)).hexdigest()
+
+
+def manifest(folder: Path) -> bytes:
+    """The list of a package's files with their digests, always the same bytes for the same files."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    digests = {path.relative_to(folder).as_posix(): _file_digest(path) for path in files}
+    return json.dumps({"format": 0, "files": digests}, sort_keys=True, separators=(",", ":")).encode()
+
+
+def version_changes(folder: Path) -> dict[str, tuple[str, str | None]]:
+    """Distributions whose version differs from the one the package was made with: (then, now)."""
+    recorded: dict[str, str] = read_own(folder)["requirements"]
+    now = {name: _installed(name) for name in recorded}
+    return {name: (then, now[name]) for name, then in recorded.items() if now[name] != then}
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _save_model(wrapped: LoadedModel, folder: Path, allow_code: bool) -> SavedModel:
+    return wrapped.engine.save(folder, allow_code)
+
+
+def _load_model(folder: Path, flavor: str, signature: Signature, trusted: list[str]) -> LoadedModel:
+    if flavor == lightgbm_text.NAME:
+        return LoadedModel(lightgbm_text.load(folder, signature))
+    if flavor == skops_file.NAME:
+        return LoadedModel(skops_file.load(folder, signature, trusted))
+    raise PackageError(f"The package has the flavor {flavor!r}, but this Clew reads lightgbm and skops.")
+
+
+def _check_answers(
+    model: Any, wrapped: LoadedModel, folder: Path, trusted: list[str], example: pa.Table
+) -> None:
+    if isinstance(wrapped.engine, lightgbm_text.LightGBMModel):
+        lightgbm_text.check_same_answers(model, wrapped.engine, example)
+    before = wrapped.predict(example)
+    after = _load_model(folder, wrapped.flavor, wrapped.signature, trusted).predict(example)
+    if not before.is_same(after):
+        n_changed = int(np.sum(before.predicted != after.predicted))
+        raise PackageError(
+            f"The model answers differently when it is read back: {n_changed} of {len(before)} predictions"
+            " changed, or their probabilities did. Its predict must depend on nothing but what fit stored in"
+            " its attributes."
+        )
