@@ -93,8 +93,9 @@ def chi_square_test(reference_counts: npt.ArrayLike, counts: npt.ArrayLike) -> C
     """Test of whether two samples share one distribution over the bins (Pearson's test of homogeneity).
 
     The reference counts as a sample too, not as truth, so a small reference makes no false alarms. Bins
-    empty in both are dropped. Bins expected to hold fewer than 5 rows in either sample are pooled into one;
-    the choice looks only at both samples together, so it cannot favour a difference.
+    empty in both are dropped. Bins expected to hold fewer than 5 rows in either sample are joined, rarest
+    first, until each group expects 5; the choice looks only at both samples together, so it cannot favour a
+    difference.
 
     Parameters
     ----------
@@ -130,18 +131,20 @@ def chi_square_test(reference_counts: npt.ArrayLike, counts: npt.ArrayLike) -> C
 
 
 def _pool_rare_bins(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
-    order = np.argsort(-(a + b), kind="stable")
-    a, b = a[order], b[order]
+    """Join the rarest bins, rarest first, into groups that each expect enough rows in the smaller sample."""
+    order = np.argsort(a + b, kind="stable")
+    order = order[(a + b)[order] > 0]
     smaller_share = min(a.sum(), b.sum()) / (a.sum() + b.sum())
-    enough = (a + b) * smaller_share >= SMALLEST_EXPECTED_COUNT
-    n_kept = int(enough.sum())
-    rest = float((a + b)[n_kept:].sum())
-    # A rest that is itself too small joins the rarest bin that is kept.
-    if 0 < rest * smaller_share < SMALLEST_EXPECTED_COUNT:
-        n_kept = max(n_kept - 1, 0)
-    if not rest:
-        return a[:n_kept], b[:n_kept]
-    return np.append(a[:n_kept], a[n_kept:].sum()), np.append(b[:n_kept], b[n_kept:].sum())
+    starts, expected = [0], 0.0
+    for i, joint in enumerate((a + b)[order]):
+        if expected >= SMALLEST_EXPECTED_COUNT:
+            starts.append(i)
+            expected = 0.0
+        expected += float(joint) * smaller_share
+    # The last group holds the most frequent bin, but with few bins even that may be too small to stand alone.
+    if expected < SMALLEST_EXPECTED_COUNT and len(starts) > 1:
+        starts.pop()
+    return np.add.reduceat(a[order], starts), np.add.reduceat(b[order], starts)
 
 
 def _shares(reference_counts: npt.ArrayLike, counts: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:

@@ -163,14 +163,16 @@ def _resampled(rows: FloatArray, statistic: str, n_resamples: int, seed: int) ->
 def _corrected_for_bias_and_skew(tails: FloatArray, rows: FloatArray, resampled: FloatArray) -> FloatArray:
     mean, n = rows.mean(), len(resampled)
     deviation = rows - mean
-    spread = float((deviation**2).sum())
-    if spread == 0:
+    largest = float(np.abs(deviation).max())
+    if largest == 0:
         return tails
+    deviation /= largest  # skew has no unit; squares of tiny losses would vanish
+    spread = float((deviation**2).sum())
     acceleration = float((deviation**3).sum()) / (6 * spread**1.5)
     below = float((resampled < mean).sum() + (resampled == mean).sum() / 2)
     bias = normal_quantile(min(max(below / n, 0.5 / n), 1 - 0.5 / n))
     shifted = [bias + normal_quantile(float(tail)) for tail in tails]
-    return np.array([_normal_share(bias + z / (1 - acceleration * z)) for z in shifted])
+    return np.array([_normal_share(bias + z / max(1 - acceleration * z, 1e-9)) for z in shifted])
 
 
 def _normal_share(z: float) -> float:

@@ -90,20 +90,17 @@ def paired_comparison(
     same_length(reference_losses=reference, candidate_losses=candidate)
     open_fraction("confidence", confidence)
     difference = reference - candidate
-    n, is_binary = len(difference), _is_binary(reference) and _is_binary(candidate)
+    n = len(difference)
+    has_counts = block is None and _is_binary(reference) and _is_binary(candidate)
     units = difference if block is None else _block_means(difference, block)
-    if len(units) < 2 and not (is_binary and block is None and n):
+    if not n or (len(units) < 2 and not has_counts):
         mean = float(difference.mean()) if n else math.nan
         return PairedComparison(mean, -math.inf, math.inf, n, confidence)
     largest_loss = max(float(np.abs(reference).max()), float(np.abs(candidate).max()))
     # 0/1 losses differ by 1 whether or not these rows show it; any other scale must be read from the rows.
-    imagined = 1.0 if is_binary and block is None else float(np.abs(units).max()) or largest_loss
-    upper_share = (1 + confidence) / 2
-    quantile = (
-        normal_quantile(upper_share)
-        if is_binary and block is None
-        else student_quantile(upper_share, len(units) - 1)
-    )
+    imagined = 1.0 if has_counts else float(np.abs(units).max()) or largest_loss
+    tail = (1 + confidence) / 2
+    quantile = normal_quantile(tail) if has_counts else student_quantile(tail, len(units) - 1)
     lower, upper = _adjusted_interval(units, imagined, quantile)
     mean = float(difference.mean())
     return PairedComparison(mean, min(lower, mean), max(upper, mean), n, confidence)

@@ -54,11 +54,11 @@ def chi_square_tail(statistic: float, degrees_of_freedom: float) -> float:
         raise ValueError(f"degrees_of_freedom is {degrees_of_freedom}; it must be above 0")
     if math.isnan(statistic):
         raise ValueError("statistic is NaN")
-    if statistic <= 0:
-        return 1.0
-    if math.isinf(statistic):
-        return 0.0
     a, x = degrees_of_freedom / 2, statistic / 2
+    if x <= 0:
+        return 1.0
+    if math.isinf(x):
+        return 0.0
     # Where the series converges fast the tail is not small, so that 1 - P loses nothing.
     return 1 - _lower_gamma_series(a, x) if x < a + 1 else _upper_gamma_fraction(a, x)
 
