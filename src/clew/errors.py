@@ -52,7 +52,17 @@ class SettingsError(UsageError):
 
 
 class ProjectError(UsageError):
-    """The project cannot be found or its files cannot be imported."""
+    """The project cannot be found or its files cannot be imported.
+
+    Attributes
+    ----------
+    traceback
+        The user's own traceback, starting in the user's file; empty when there is none.
+    """
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        self.traceback = traceback
+        super().__init__(message)
 
 
 class NotFound(ClewError):
@@ -88,10 +98,12 @@ class TrainingFailed(ClewError):
     ----------
     traceback
         The user's own traceback, starting in the user's file; empty when there is none.
+    output
+        What the function printed before, within bounds.
     """
 
-    def __init__(self, message: str, traceback: str = "") -> None:
-        self.traceback = traceback
+    def __init__(self, message: str, traceback: str = "", output: bytes = b"") -> None:
+        self.traceback, self.output = traceback, output
         super().__init__(message)
 
 

@@ -1,0 +1,88 @@
+"""What a parent knows of the models that a child holds, and how to have them again after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from clew.entities import Json, ModelDeclaration
+from clew.training.process import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A fitted model that a child holds under `id`, and what fitting it took.
+
+    Attributes
+    ----------
+    params
+        The hyperparameters that the function was called with, defaults included.
+    logged
+        What ``train.log`` got, in order: ``(name, step, value)``.
+    model_digest
+        SHA-256 over the model's predictions on up to 1,000 rows spread over its training rows, bit by
+        bit: the same rows, parameters and seed give the same digest, unless the code is not
+        deterministic. (Not over the model's bytes: writing these costs more than many a fit.)
+    output
+        What was printed, within bounds.
+    seconds, peak_memory_bytes
+        What the function itself took: its time, and the child's resident memory at its highest.
+    classes
+        The label's values, sorted; None for regression.
+    n_rows
+        How many labelled rows it learned from.
+    """
+
+    id: str
+    params: Mapping[str, Any]
+    logged: tuple[tuple[str, int | None, float], ...]
+    model_digest: str
+    output: bytes
+    seconds: float
+    peak_memory_bytes: int
+    classes: tuple[Any, ...] | None
+    n_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Rows and the model that learns from them, as told to the child."""
+
+    request: Json
+    declaration: ModelDeclaration
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to make a model again in a new process, after the one that held it died."""
+
+    request: Json
+    used: Used | None
+    limits: Limits
+    model_digest: str | None = None
+
+
+@dataclass(slots=True)
+class Memory:
+    """What the parent remembers, and what the process of the moment holds of it."""
+
+    used: Used | None = None
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+    told: Used | None = None
+    held: set[str] = field(default_factory=set)
+
+
+def fit_of(fit_id: str, fitted: Json, output: bytes) -> Fit:
+    classes = fitted["classes"]
+    return Fit(
+        id=fit_id,
+        params=fitted["params"],
+        logged=tuple((name, step, value) for name, step, value in fitted["logged"]),
+        model_digest=fitted["model_digest"],
+        output=output,
+        seconds=fitted["seconds"],
+        peak_memory_bytes=fitted["peak_memory_bytes"],
+        classes=None if classes is None else tuple(classes),
+        n_rows=fitted["n_rows"],
+    )

@@ -1,0 +1,54 @@
+"""A dataset's rows, in the child: read the source, run the user's function, hand over Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from clew.datasets import from_frame, read_source, to_frame
+from clew.declare import DatasetSpec
+from clew.errors import TrainingFailed
+from clew.training.faults import function_fault
+
+
+def build_table(spec: DatasetSpec, project_root: Path, code_folder: Path) -> pa.Table:
+    """What the dataset's function returns for its source as it is now.
+
+    A relative source starts at `project_root`: data stay where they are, only code is captured.
+
+    Raises
+    ------
+    TrainingFailed
+        When the function, or a source that is a function, raises or returns None.
+    DataError
+        When the source cannot be read or the returned frame cannot be taken.
+    """
+    return from_frame(_call(spec.name, code_folder, spec.function, _source(spec, project_root, code_folder)))
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Keep a table as an Arrow IPC file, which another process can map."""
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _source(spec: DatasetSpec, project_root: Path, code_folder: Path) -> Any:
+    kind = spec.declaration.frame
+    if spec.load is None:
+        return to_frame(read_source(spec.declaration.source or "", project_root), kind)
+    name = getattr(spec.load, "__name__", "source")
+    return to_frame(from_frame(_call(name, code_folder, spec.load)), kind)
+
+
+def _call(name: str, code_folder: Path, function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        returned = function(*arguments)
+    # The user's code may raise anything, sys.exit() included; the process lives on.
+    except BaseException as error:  # noqa: BLE001
+        raise function_fault(name, error, code_folder) from None
+    if returned is None:
+        raise TrainingFailed(f"{name}() returned None. End it with: return the table.")
+    return returned
