@@ -9,7 +9,8 @@ whose last line is one JSON object::
 
     {"name": "…", "value": 93.1, "unit": "ms", "goal": 150, "better": "lower", "floor": {…}, "peers": {…}}
 
-`floor` and `peers` hold numbers in the same unit, by name. With ``--smoke`` as its argument a benchmark
+`peers` holds numbers in the same unit by name; `floor` does so too, or says in words what a ratio was taken
+to. What else a reader should know goes into `details`. With ``--smoke`` as its argument a benchmark
 takes the smallest input that still passes through all of its code. Ends with 1 when a benchmark broke;
 a goal that was missed is shown, and is no error: machines differ.
 """
@@ -43,7 +44,7 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     goal: float
     better: Literal["lower", "higher"]
     unit: str = ""
-    floor: dict[str, float] = {}
+    floor: dict[str, float] | str = ""
     peers: dict[str, float] = {}
     details: dict[str, Any] = {}
 
@@ -136,17 +137,21 @@ def show(outcomes: list[Result | Broken], *, smoke: bool) -> None:
             table.add_row(outcome.name, "", "", "[red]broken", outcome.reason)
             continue
         sign = "≤" if outcome.better == "lower" else "≥"
-        beside = ", ".join(
-            f"{name} {value:.4g}" for name, value in {**outcome.floor, **outcome.peers}.items()
-        )
         table.add_row(
             outcome.name,
             f"{outcome.value:.4g} {outcome.unit}".strip(),
             f"{sign} {outcome.goal:g} {outcome.unit}".strip(),
             "[green]yes" if outcome.is_met else "[yellow]no",
-            beside,
+            beside(outcome),
         )
     Console().print(table)
+
+
+def beside(result: Result) -> str:
+    """Floor and peers in a line."""
+    floor = {} if isinstance(result.floor, str) else result.floor
+    words = [result.floor] if isinstance(result.floor, str) and result.floor else []
+    return "; ".join([*words, *(f"{name} {value:.4g}" for name, value in {**floor, **result.peers}.items())])
 
 
 if __name__ == "__main__":

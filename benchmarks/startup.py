@@ -1,7 +1,8 @@
 """How long `clew --help` and `import clew` take, beside a bare Python.
 
 The commands take turns, so that a busy moment of the machine falls on all of them alike; medians are
-compared. `clew --help` is the value; the import, with a goal of its own, stands among the peers.
+compared. `clew --help` is the value; the imports stand among the peers, and the details say whether the
+import met its own goal.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ HELP_GOAL_MS = 150
 PYTHON = sys.executable
 COMMANDS = {
     "python -c pass": [PYTHON, "-c", "pass"],
-    "import clew": [PYTHON, "-c", "import clew; clew.dataset, clew.model"],
+    "import clew": [PYTHON, "-c", "import clew"],
+    "import clew and its decorators": [PYTHON, "-c", "import clew; clew.dataset, clew.model"],
     "clew --help": [str(Path(PYTHON).parent / "clew"), "--help"],
 }
 
@@ -46,7 +48,7 @@ def main() -> None:
         "goal": HELP_GOAL_MS,
         "better": "lower",
         "floor": {"python -c pass": median["python -c pass"]},
-        "peers": {"import clew": median["import clew"]},
+        "peers": {name: took for name, took in median.items() if name.startswith("import")},
         "details": {"import_goal": IMPORT_GOAL_MS, "import_met": median["import clew"] <= IMPORT_GOAL_MS},
     }
     print(json.dumps(result))

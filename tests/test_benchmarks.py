@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.__main__ import Broken, Result, known_benchmarks, read_result
+from benchmarks.__main__ import Broken, Result, beside, known_benchmarks, read_result
 
 
 def line(value: float, better: str) -> str:
@@ -30,3 +30,12 @@ def test_what_is_no_result_is_told_and_not_taken_for_one(output: str) -> None:
 def test_every_module_beside_the_runner_is_a_benchmark() -> None:
     assert "startup" in known_benchmarks()
     assert not any(name.startswith("_") for name in known_benchmarks())
+
+
+def test_what_a_number_is_compared_with_stands_beside_it() -> None:
+    result = Result(
+        "x", value=1.4, goal=1.5, better="lower", floor="a plain copy, 2 s", peers={"other": 74.0}
+    )
+    assert beside(result) == "a plain copy, 2 s; other 74"
+    timed = Result("x", value=40, goal=60, better="lower", floor={"bare": 12.0})
+    assert beside(timed) == "bare 12"
