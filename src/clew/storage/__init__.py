@@ -6,9 +6,10 @@ time into a store; bytes are put once under their SHA-256 and never change.
 
 from __future__ import annotations
 
+from clew.storage.conditions import Where
 from clew.storage.database import Database
 from clew.storage.objects import ObjectStore
-from clew.storage.rows import Reader, Transaction, Where, link
+from clew.storage.rows import Reader, Transaction, link
 from clew.storage.store import Store, open_objects, open_store
 
 __all__ = [

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError
 
-from clew.errors import MissingExtra, SettingsError, StoreError
+from clew.errors import MissingExtra, SettingsError, StoreBusy, StoreError
 from clew.storage.failures import explained
 from clew.storage.rows import Reader, Transaction
 
@@ -27,6 +27,13 @@ BUSY_TIMEOUT_SECONDS = 30.0
 
 # Any fixed number does: it keeps Clew's lock apart from those that other programs take in the database.
 _ADVISORY_LOCK = 0x636C6577
+
+# Held while a thread writes, so that no other thread forks then: the child's copy of SQLite would think
+# for ever that the file is being written. Reentrant, because one thread may write to two databases.
+_fork_lock = threading.RLock()
+os.register_at_fork(
+    before=_fork_lock.acquire, after_in_parent=_fork_lock.release, after_in_child=_fork_lock.release
+)
 
 # Engines of a parent process, kept so that a forked child never closes connections that are not its own.
 _inherited: list[Engine] = []
@@ -93,17 +100,29 @@ class Database:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        engine = self.engine()
-        if getattr(self._writing, "engine", None) is engine:
+        """Let one thread of this process write, and not twice at once."""
+        pid = getattr(self._writing, "pid", None)
+        if pid == os.getpid():
             raise StoreError(
                 f"write() was entered inside another write() to {self.name}; it would wait for itself."
                 " Hand the open transaction on instead."
             )
-        self._writing.engine = engine
+        if pid is not None:
+            raise StoreError(
+                f"This process was forked inside a write() to {self.name}, whose lock it cannot let go. Start"
+                " processes outside of write()."
+            )
+        if not _fork_lock.acquire(timeout=self.busy_timeout_seconds):
+            raise StoreBusy(
+                f"Another thread of this process has been writing for {self.busy_timeout_seconds:g} s; keep"
+                " slow work outside of write()."
+            )
+        self._writing.pid = os.getpid()
         try:
             yield
         finally:
-            self._writing.engine = None
+            self._writing.pid = None
+            _fork_lock.release()
 
     @contextmanager
     def connection(self, purpose: str) -> Iterator[Connection]:
@@ -163,12 +182,14 @@ def _connect(url: URL, busy_timeout_seconds: float) -> Engine:
     if url.get_backend_name() == "sqlite":
         # isolation_level=None: the driver begins nothing by itself, so that our BEGIN is the only one.
         options: dict[str, Any] = {"timeout": busy_timeout_seconds, "isolation_level": None}
-        engine = create_engine(url, connect_args=options)
+        engine = create_engine(url, connect_args=options, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
-        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+        return create_engine(
+            url, connect_args={"connect_timeout": 10}, pool_pre_ping=True, hide_parameters=True
+        )
     except ModuleNotFoundError:
         raise MissingExtra("psycopg", "postgres", "A PostgreSQL store") from None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import psutil
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from clew.errors import StoreBusy, StoreError
@@ -33,6 +33,8 @@ def explained(database: Failing) -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise _explanation(database, error) from error
+    except StatementError as error:  # a value that its column cannot hold; nothing was sent
+        raise StoreError(f"{database.name} cannot keep a row: {error.orig}.") from error
     except PoolTimeout as error:
         raise StoreBusy(
             f"No connection to {database.name} became free: too many threads use it at once."

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import Select
 
-from clew.errors import did_you_mean
-from clew.storage.tables import metadata
+from clew.storage.conditions import condition, known_columns, ordering, table_named
 
 Row: TypeAlias = dict[str, Any]
-Operator: TypeAlias = Literal["!=", "<", "<=", ">", ">=", "prefix"]
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """A condition other than equality, such as ``{"started_at": Where(">=", monday)}``.
-
-    ``"prefix"`` asks for text that begins with `value`; ``Where("!=", None)`` for rows with a value.
-    """
-
-    op: Operator
-    value: Any
 
 
 class Reader:
@@ -33,6 +19,9 @@ class Reader:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    def _condition(self, table: Table, where: Mapping[str, Any]) -> ColumnElement[bool]:
+        return condition(table, where, self._connection.dialect)
 
     def get(self, table: str, **key: Any) -> Row | None:
         """The row whose columns have these values, or None.
@@ -64,14 +53,14 @@ class Reader:
         order_by
             Columns; ``"-started_at"`` is descending. By default the primary key.
         """
-        this = _table(table)
-        query: Select[Any] = select(this).where(_condition(this, where or {}))
-        query = query.order_by(*_order(this, order_by)).limit(limit).offset(offset or None)
+        this = table_named(table)
+        query: Select[Any] = select(this).where(self._condition(this, where or {}))
+        query = query.order_by(*ordering(this, order_by)).limit(limit).offset(offset or None)
         return [dict(row) for row in self._connection.execute(query).mappings()]
 
     def count(self, table: str, where: Mapping[str, Any] | None = None) -> int:
-        this = _table(table)
-        query = select(func.count()).select_from(this).where(_condition(this, where or {}))
+        this = table_named(table)
+        query = select(func.count()).select_from(this).where(self._condition(this, where or {}))
         return int(self._connection.execute(query).scalar_one())
 
 
@@ -80,8 +69,8 @@ class Transaction(Reader):
 
     def insert(self, table: str, row: Mapping[str, Any]) -> int | None:
         """Add a row. Returns its number where the database numbers the rows (``audit``)."""
-        this = _table(table)
-        result = self._connection.execute(insert(this).values(_known(this, row)))
+        this = table_named(table)
+        result = self._connection.execute(insert(this).values(known_columns(this, row)))
         key = result.inserted_primary_key
         return int(key[0]) if key and this.autoincrement_column is not None else None
 
@@ -89,8 +78,8 @@ class Transaction(Reader):
         """Add rows in one batch of the driver. All rows have the columns of the first one."""
         if not rows:
             return
-        this = _table(table)
-        names = list(_known(this, rows[0]))
+        this = table_named(table)
+        names = list(known_columns(this, rows[0]))
         for position, row in enumerate(rows):
             if row.keys() != rows[0].keys():
                 raise ValueError(
@@ -118,18 +107,19 @@ class Transaction(Reader):
 
     def insert_if_absent(self, table: str, row: Mapping[str, Any]) -> bool:
         """Add a row unless its primary key or a unique value of it is there; True when it was added."""
-        this = _table(table)
+        this = table_named(table)
         flavoured = sqlite.insert if self._connection.dialect.name == "sqlite" else postgresql.insert
-        statement = flavoured(this).values(_known(this, row)).on_conflict_do_nothing()
-        return self._connection.execute(statement).rowcount == 1
+        statement = flavoured(this).values(known_columns(this, row)).on_conflict_do_nothing()
+        options = {"preserve_rowcount": True}
+        return self._connection.execute(statement, execution_options=options).rowcount == 1
 
     def update(self, table: str, where: Mapping[str, Any], values: Mapping[str, Any]) -> int:
         """Set `values` in the rows that meet `where`; returns how many.
 
         This is compare-and-set: with the expected old value in `where`, 0 says that somebody was faster.
         """
-        this = _table(table)
-        statement = update(this).where(_condition(this, where)).values(_known(this, values))
+        this = table_named(table)
+        statement = update(this).where(self._condition(this, where)).values(known_columns(this, values))
         return self._connection.execute(statement).rowcount
 
     def delete(self, table: str, where: Mapping[str, Any]) -> int:
@@ -142,8 +132,8 @@ class Transaction(Reader):
         """
         if not where:
             raise ValueError(f"delete on {table} has no condition, which would remove every row")
-        this = _table(table)
-        return self._connection.execute(delete(this).where(_condition(this, where))).rowcount
+        this = table_named(table)
+        return self._connection.execute(delete(this).where(self._condition(this, where))).rowcount
 
 
 def link(tx: Transaction, from_kind: str, from_id: str, relation: str, to_kind: str, to_id: str) -> None:
@@ -158,63 +148,3 @@ def link(tx: Transaction, from_kind: str, from_id: str, relation: str, to_kind: 
             "to_id": to_id,
         },
     )
-
-
-def _table(name: str) -> Table:
-    if name not in metadata.tables:
-        raise ValueError(f"there is no table {name!r}. {did_you_mean(name, metadata.tables)}")
-    return metadata.tables[name]
-
-
-def _known(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
-    for name in row:
-        if name not in table.c:
-            raise ValueError(f"{table.name} has no column {name!r}. {did_you_mean(name, table.c.keys())}")
-    return dict(row)
-
-
-def _condition(table: Table, where: Mapping[str, Any]) -> ColumnElement[bool]:
-    known = _known(table, where)
-    return and_(True, *(_one_condition(table.c[name], value) for name, value in known.items()))
-
-
-def _one_condition(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
-    if isinstance(value, Where):
-        if value.op not in _COMPARISONS:
-            raise ValueError(f"there is no operator {value.op!r}; there are {', '.join(_COMPARISONS)}")
-        return _COMPARISONS[value.op](column, value.value)
-    if value is None:
-        return column.is_(None)
-    if isinstance(value, list | tuple | set | frozenset):
-        return column.in_(list(value))
-    equal: ColumnElement[bool] = column == value
-    return equal
-
-
-def _begins_with(column: ColumnElement[Any], prefix: str) -> ColumnElement[bool]:
-    # A range and not LIKE: SQLite's LIKE ignores case and both treat % and _ as wild.
-    if not prefix:
-        return column.is_not(None)
-    return and_(column >= prefix, column < prefix[:-1] + chr(ord(prefix[-1]) + 1))
-
-
-_COMPARISONS: dict[str, Callable[[ColumnElement[Any], Any], ColumnElement[bool]]] = {
-    # A row without a value differs from any value, as it does in Python and does not in plain SQL.
-    "!=": lambda column, value: column.is_distinct_from(value),
-    "<": lambda column, value: column < value,
-    "<=": lambda column, value: column <= value,
-    ">": lambda column, value: column > value,
-    ">=": lambda column, value: column >= value,
-    "prefix": _begins_with,
-}
-
-
-def _order(table: Table, order_by: Sequence[str]) -> list[ColumnElement[Any]]:
-    names = {name.removeprefix("-"): name.startswith("-") for name in order_by}
-    _known(table, names)
-    if not names:
-        return list(table.primary_key.columns)
-    return [
-        table.c[name].desc() if is_descending else table.c[name].asc()
-        for name, is_descending in names.items()
-    ]

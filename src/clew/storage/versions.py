@@ -45,7 +45,7 @@ def bring_up_to_date(
     with database.connection("read") as connection:
         version = _version(database, connection, newest)
     if version is not None and version < newest:
-        back_up(database, backups, now)
+        _back_up(database, backups, version, now)
     with database.connection("write") as connection:
         # Read again under the write lock: on PostgreSQL another machine may have been faster.
         version = _version(database, connection, newest)
@@ -53,7 +53,7 @@ def bring_up_to_date(
             metadata.create_all(connection, checkfirst=False)
             Transaction(connection).insert("meta", {"key": "created_at", "value": stored_time(now)})
         elif version < newest:
-            _migrate(connection, migrations, version, newest)
+            run_migrations(connection, migrations, version, newest)
         else:
             return
         _record_version(Transaction(connection), newest)
@@ -94,20 +94,23 @@ def _use_write_ahead_log(database: Database) -> None:
         connection.connection.cursor().execute("PRAGMA journal_mode = WAL")
 
 
-def _migrate(connection: Connection, migrations: Path, version: int, newest: int) -> None:
-    """Run the migrations after `version`, in order, in the transaction of `connection`: all or none."""
+def run_migrations(connection: Connection, migrations: Path, version: int, newest: int) -> None:
+    """Take the steps after `version` up to `newest`, in the transaction of `connection`: all or none.
+
+    Version 0 is an empty database.
+    """
     from alembic.migration import MigrationContext
     from alembic.operations import Operations
     from alembic.script import ScriptDirectory
 
     scripts = ScriptDirectory(str(migrations))
-    steps = list(scripts.iterate_revisions(f"{newest:04}", f"{version:04}"))
+    steps = list(scripts.iterate_revisions(f"{newest:04}", f"{version:04}" if version else "base"))
     with Operations.context(MigrationContext.configure(connection)):
         for step in reversed(steps):
             step.module.upgrade()
 
 
-def back_up(database: Database, backups: Path, now: datetime) -> Path | None:
+def _back_up(database: Database, backups: Path, version: int, now: datetime) -> Path | None:
     """Copy a SQLite database aside, whole even while others write.
 
     Returns None for PostgreSQL: its own tools back it up, and a migration that fails there leaves nothing.
@@ -115,7 +118,7 @@ def back_up(database: Database, backups: Path, now: datetime) -> Path | None:
     if database.path is None:
         return None
     backups.mkdir(mode=0o700, exist_ok=True)
-    copy = backups / f"{database.path.stem}-{now:%Y%m%dT%H%M%S%f}Z.sqlite"
+    copy = backups / f"{database.path.stem}-v{version}-{now:%Y%m%dT%H%M%S%f}Z.sqlite"
     with closing(sqlite3.connect(database.path)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
     return copy

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import MetaData, text
+
+from clew import __version__
+from clew.config import Settings
+from clew.errors import StoreError, StoreTooNew
+from clew.storage import Database, Store, open_store
+from clew.storage.tables import STORE_VERSION, metadata
+from clew.storage.versions import MIGRATIONS, bring_up_to_date, run_migrations
+from tests.storage.conftest import NOW
+
+NEXT = """
+from __future__ import annotations
+import sqlalchemy as sa
+from alembic import op
+revision = "{number:04}"
+down_revision = "{before:04}"
+def upgrade() -> None:
+    op.add_column("runs", sa.Column("colour_{number}", sa.Text()))
+    op.execute("UPDATE runs SET colour_{number} = model")
+    {more}
+"""
+
+
+def later_migrations(folder: Path, *more: str) -> Path:
+    """The released migrations and some of the future, which each add a column and then do `more`."""
+    shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for number, what in enumerate(more, STORE_VERSION + 1):
+        step = NEXT.format(number=number, before=number - 1, more=what)
+        (folder / "versions" / f"v{number:04}_future.py").write_text(step)
+    return folder
+
+
+def add_run(store: Store) -> None:
+    with store.write() as tx:
+        tx.insert(
+            "runs",
+            {"id": "r", "key": "k", "model": "m", "purpose": "p", "status": "running", "started_at": NOW},
+        )
+
+
+def version_of(database: Database) -> str:
+    with database.read() as reader:
+        row = reader.get("meta", key="store_version")
+    assert row is not None
+    return str(row["value"])
+
+
+def test_the_migrations_make_the_same_tables_as_a_new_store(any_store: Store) -> None:
+    names_only = {"compare_type": False}  # types are compared below, by what the database says of them
+    with any_store.database.connection("write") as connection:
+        made = MetaData()
+        made.reflect(connection)
+        made.drop_all(connection)
+        run_migrations(connection, MIGRATIONS, 0, STORE_VERSION)
+        migrated = MetaData()
+        migrated.reflect(connection)
+        assert compare_metadata(MigrationContext.configure(connection, opts=names_only), metadata) == []
+    shape = {name: [repr(c) for c in table.c] for name, table in made.tables.items()}
+    assert shape == {name: [repr(c) for c in table.c] for name, table in migrated.tables.items()}
+    assert set(shape) == set(metadata.tables)
+
+
+def test_sqlite_makes_the_very_same_statements_in_a_new_and_a_migrated_store(store: Store) -> None:
+    def statements() -> dict[str, str]:
+        with store.database.connection("read") as connection:
+            rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+            return {name: " ".join(sql.split()) for name, sql in rows}
+
+    new = statements()
+    with store.database.connection("write") as connection:
+        metadata.drop_all(connection)
+        run_migrations(connection, MIGRATIONS, 0, STORE_VERSION)
+    assert statements() == new
+
+
+def test_an_older_store_is_migrated_with_its_rows(any_store: Store, tmp_path: Path) -> None:
+    add_run(any_store)
+    folder = later_migrations(tmp_path / "migrations", "pass", "pass")
+    bring_up_to_date(any_store.database, tmp_path / "backups", NOW, folder, STORE_VERSION + 2)
+    assert version_of(any_store.database) == str(STORE_VERSION + 2)
+    with any_store.database.connection("read") as connection:
+        assert connection.execute(text("SELECT id, colour_2, colour_3 FROM runs")).one() == ("r", "m", "m")
+
+
+def test_a_copy_is_laid_aside_before_a_migration_and_opens_as_it_was(store: Store, tmp_path: Path) -> None:
+    add_run(store)
+    folder = later_migrations(tmp_path / "migrations", "pass")
+    bring_up_to_date(store.database, tmp_path / "backups", NOW, folder, STORE_VERSION + 1)
+    [copy] = (tmp_path / "backups").iterdir()
+    assert copy.name == "clew-v1-20260301T120000000000Z.sqlite"
+    restored = tmp_path / "restored"
+    restored.mkdir()
+    shutil.copy(copy, restored / "clew.sqlite")
+    with open_store(Settings(root=tmp_path, store=restored), now=NOW) as old, old.read() as reader:
+        assert reader.count("runs") == 1
+        assert "colour_2" not in reader.find("runs")[0]
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was(any_store: Store, tmp_path: Path) -> None:
+    add_run(any_store)
+    folder = later_migrations(tmp_path / "migrations", "pass", 'op.execute("SELECT 1 FROM nowhere")')
+    with pytest.raises(StoreError, match="nowhere"):
+        bring_up_to_date(any_store.database, tmp_path / "backups", NOW, folder, STORE_VERSION + 2)
+    assert version_of(any_store.database) == str(STORE_VERSION)
+    with any_store.read() as reader:
+        assert "colour_2" not in reader.find("runs")[0]
+
+
+def test_a_newer_store_is_refused_with_both_versions_and_what_to_do(any_settings: Settings) -> None:
+    with open_store(any_settings, now=NOW) as store, store.write() as tx:
+        tx.update("meta", {"key": "store_version"}, {"value": "7"})
+        tx.update("meta", {"key": "written_by"}, {"value": "9.2.1"})
+    with pytest.raises(StoreTooNew, match="pip install --upgrade clew") as caught:
+        open_store(any_settings, now=NOW)
+    message = str(caught.value)
+    assert "store version 7, written by Clew 9.2.1" in message
+    assert f"this is Clew {__version__}, which knows versions up to {STORE_VERSION}" in message
+
+
+def test_the_copy_holds_what_is_still_in_the_write_ahead_log(store: Store, tmp_path: Path) -> None:
+    add_run(store)
+    assert store.database.path is not None
+    assert store.database.path.with_suffix(".sqlite-wal").stat().st_size > 0
+    folder = later_migrations(tmp_path / "migrations", "pass")
+    bring_up_to_date(store.database, tmp_path / "backups", NOW, folder, STORE_VERSION + 1)
+    [copy] = (tmp_path / "backups").iterdir()
+    with closing(sqlite3.connect(copy)) as raw:
+        assert raw.execute("SELECT id FROM runs").fetchall() == [("r",)]
+        assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
