@@ -8,6 +8,7 @@
     │   ├── SettingsError       clew.toml or the environment has a wrong setting
     │   └── ProjectError        the project cannot be found or imported
     ├── NotFound                a name or id that does not exist
+    ├── AliasMoved              somebody else moved an alias in the meantime
     ├── DataError               the table contradicts what was declared
     ├── TrainingFailed          the user's function raised, hung, was killed or returned nothing usable
     ├── PackageError            a model cannot be packaged or loaded
@@ -70,6 +71,27 @@ class NotFound(ClewError):
 
     error_code = "RESOURCE_DOES_NOT_EXIST"
     http_status = 404
+
+
+class AliasMoved(ClewError):
+    """Somebody else moved an alias in the meantime; it was left where it is.
+
+    Attributes
+    ----------
+    expected, found
+        The version that it was believed to point to, and the one that it does; None for nowhere.
+    """
+
+    error_code = "RESOURCE_CONFLICT"
+    http_status = 409
+
+    def __init__(self, deployment: str, alias: str, expected: int | None, found: int | None) -> None:
+        self.deployment, self.alias, self.expected, self.found = deployment, alias, expected, found
+        believed, real = (f"version {n}" if n is not None else "no version" for n in (expected, found))
+        super().__init__(
+            f"The {alias} of {deployment!r} is {real}, not {believed} as expected: it was moved in the"
+            f" meantime. See who moved it with: clew audit {deployment}"
+        )
 
 
 class DataError(ClewError):

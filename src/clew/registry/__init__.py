@@ -12,32 +12,79 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clew.registry.alias_moves import aliases, move_alias
+    from clew.registry.audit import audit_log, record_audit
     from clew.registry.features import FeatureColumn
     from clew.registry.models import LoadedModel, wrap_model
-    from clew.registry.packages import PackageInfo, load_package, package_digest, save_package
+    from clew.registry.package_files import package_digest
+    from clew.registry.packages import PackageInfo, load_package, save_package
     from clew.registry.predictions import Predictions
+    from clew.registry.profile import profile_counts, reference_profile
     from clew.registry.signature import Signature
+    from clew.registry.stored_packages import fetch_package, store_package
+    from clew.registry.versions import (
+        ModelSummary,
+        ensure_deployment,
+        get_gate,
+        get_profile,
+        get_version,
+        list_models,
+        list_versions,
+        register,
+    )
 
 _HOMES = {
     "FeatureColumn": "features",
     "LoadedModel": "models",
+    "ModelSummary": "versions",
     "PackageInfo": "packages",
     "Predictions": "predictions",
     "Signature": "signature",
+    "aliases": "alias_moves",
+    "audit_log": "audit",
+    "ensure_deployment": "versions",
+    "fetch_package": "stored_packages",
+    "get_gate": "versions",
+    "get_profile": "versions",
+    "get_version": "versions",
+    "list_models": "versions",
+    "list_versions": "versions",
     "load_package": "packages",
-    "package_digest": "packages",
+    "move_alias": "alias_moves",
+    "package_digest": "package_files",
+    "profile_counts": "profile",
+    "record_audit": "audit",
+    "reference_profile": "profile",
+    "register": "versions",
     "save_package": "packages",
+    "store_package": "stored_packages",
     "wrap_model": "models",
 }
 __all__ = [
     "FeatureColumn",
     "LoadedModel",
+    "ModelSummary",
     "PackageInfo",
     "Predictions",
     "Signature",
+    "aliases",
+    "audit_log",
+    "ensure_deployment",
+    "fetch_package",
+    "get_gate",
+    "get_profile",
+    "get_version",
+    "list_models",
+    "list_versions",
     "load_package",
+    "move_alias",
     "package_digest",
+    "profile_counts",
+    "record_audit",
+    "reference_profile",
+    "register",
     "save_package",
+    "store_package",
     "wrap_model",
 ]
 

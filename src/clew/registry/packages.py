@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +27,7 @@ from clew.registry.mlmodel import (
     write_json,
 )
 from clew.registry.models import LoadedModel, wrap_model
+from clew.registry.package_files import package_digest
 from clew.registry.signature import Signature
 
 
@@ -78,7 +77,7 @@ def save_package(
     code
         The captured code that the model was fitted by.
     profile
-        The reference profile of the rows it was judged on.
+        The reference profile of the rows it was judged on; the model's importances are added to it.
     created_at
         Kept in the package if given; without it the same model gives the same bytes.
 
@@ -105,7 +104,8 @@ def save_package(
     write_json(folder / MLMODEL_FILE, about)
     write_json(folder / EXAMPLE_FILE, example_rows(wrapped.signature, example))
     if profile is not None:
-        write_json(folder / PROFILE_FILE, profile)
+        # The profile was counted from rows and answers; what the columns matter to it, the model knows best.
+        write_json(folder / PROFILE_FILE, profile | {"importance": wrapped.importance})
     _check_answers(model, wrapped, folder, sorted(saved.trusted_types), example)
     return PackageInfo(
         wrapped.flavor, tuple(sorted(saved.trusted_types)), saved.model_digest, package_digest(folder)
@@ -148,28 +148,11 @@ def load_package(
     return _load_model(folder, own["flavor"], Signature.from_json(own["signature"]), sorted(trusted))
 
 
-def package_digest(folder: Path) -> str:
-    """The name of a package: a digest of the names and digests of its files."""
-    return hashlib.sha256(manifest(folder)).hexdigest()
-
-
-def manifest(folder: Path) -> bytes:
-    """The list of a package's files with their digests, always the same bytes for the same files."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    digests = {path.relative_to(folder).as_posix(): _file_digest(path) for path in files}
-    return json.dumps({"format": 0, "files": digests}, sort_keys=True, separators=(",", ":")).encode()
-
-
 def version_changes(folder: Path) -> dict[str, tuple[str, str | None]]:
     """Distributions whose version differs from the one the package was made with: (then, now)."""
     recorded: dict[str, str] = read_own(folder)["requirements"]
     now = {name: _installed(name) for name in recorded}
     return {name: (then, now[name]) for name, then in recorded.items() if now[name] != then}
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _installed(name: str) -> str | None:
