@@ -6,7 +6,6 @@ Creation is a conditional put, so that of two writers one wins and none replaces
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,7 +16,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, UnknownConfigurationKeyError
 from obstore.store import from_url
 
-from clew.errors import SettingsError, StoreError
+from clew.errors import NotFound, ObjectDamaged, SettingsError, StoreError
 from clew.storage.folder import FolderObjects
 from clew.storage.objects import ObjectStore, checked, object_name
 
@@ -45,21 +44,23 @@ class BucketObjects(ObjectStore):
             return True
 
     def path(self, digest: str) -> Path:
-        if not self._cache.exists(digest):
+        try:
+            return self._cache.path(digest)
+        except (NotFound, ObjectDamaged):  # not here yet, or no longer what it was
             self._cache.put(self.get(digest))
-        return self._cache.path(digest)
+            return self._cache.path(digest)
 
     def probe(self) -> None:
         self._cache.probe()
-        place = f"probe/{secrets.token_hex(16)}"
+        # The probe stays, so that the next opening needs one request and never the right to delete.
         with self._explained():
-            obstore.put(self._bucket, place, b"first", mode="create")
             try:
-                obstore.put(self._bucket, place, b"second", mode="create")
+                for _ in range(2):
+                    obstore.put(
+                        self._bucket, "probe", b"Clew asks whether create-only is kept", mode="create"
+                    )
             except AlreadyExistsError:
                 return
-            finally:
-                obstore.delete(self._bucket, place)
         raise StoreError(
             f"{self.url} let a second create-only put replace the first, so two processes could overwrite"
             " each other's objects. Use a server that honours If-None-Match: * on PUT (conditional writes)."
