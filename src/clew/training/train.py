@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -86,10 +85,9 @@ class Train:
         UsageError
             When a value is no number, or `step` no whole number.
         """
-        if step is not None and (isinstance(step, bool) or not isinstance(step, numbers.Integral)):
-            raise UsageError(f"train.log() got step={step!r}; a step is a whole number.")
+        whole = None if step is None else _whole(step)
         for name, value in values.items():
-            self.logged.append((name, None if step is None else int(step), _number(name, value)))
+            self.logged.append((name, whole, _number(name, value)))
 
     def _rows(self, start: int, end: int) -> Train:
         rows = slice(start, end)
@@ -100,6 +98,12 @@ class Train:
 def _moment(time: np.datetime64) -> datetime:
     moment: datetime = time.astype("datetime64[us]").item()
     return moment
+
+
+def _whole(step: Any) -> int:
+    if isinstance(step, bool) or not isinstance(step, int | np.integer):
+        raise UsageError(f"train.log() got step={step!r}; a step is a whole number.")
+    return int(step)
 
 
 def _number(name: str, value: Any) -> float:

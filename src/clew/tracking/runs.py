@@ -1,0 +1,210 @@
+"""Runs: each execution of a training function is opened once, worked on by one process, closed once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from clew.entities import Json, Param, RowRange, Run, RunStatus
+from clew.errors import NotFound, StoreBusy, StoreError
+from clew.storage import Store, Transaction, Where, link
+from clew.tracking.owners import is_alive, this_owner
+
+N_ID_DIGITS = 32
+
+
+def open_run(
+    store: Store,
+    *,
+    key: str,
+    model: str,
+    purpose: str,
+    params: Mapping[str, Param],
+    seed: int,
+    snapshot: str,
+    dataset: str,
+    rows: RowRange,
+    code: str,
+    environment: str,
+    now: datetime,
+    owner: str | None = None,
+) -> tuple[Run, bool]:
+    """Begin the run that `key` names, or find that it is done.
+
+    Parameters
+    ----------
+    key
+        Says what the run is for; repeating it is harmless. A finished run is returned as it is. One that
+        failed, or whose process died, is begun anew: with what is given now, as its next attempt.
+    owner
+        The process that works on it; this one by default.
+
+    Returns
+    -------
+    run, is_new
+        `is_new` says that the caller has to do the work, and then to close or fail the run.
+
+    Raises
+    ------
+    StoreBusy
+        When another living process works on it, naming that.
+    """
+    mine = owner or this_owner()
+    run = Run(
+        id=hashlib.sha256(key.encode()).hexdigest()[:N_ID_DIGITS],
+        key=key,
+        model=model,
+        purpose=purpose,
+        status="running",
+        params=params,
+        seed=seed,
+        started_at=now,
+        ended_at=None,
+        dataset=dataset,
+        snapshot=snapshot,
+        rows=rows,
+        code=code,
+        environment=environment,
+    )
+    with store.write() as tx:
+        known = tx.get("runs", key=key)
+        if known is not None and known["status"] == "finished":
+            return _run(known), False
+        if known is None:
+            tx.insert("runs", {**_row(run), "owner": mine, "attempt": 1})
+        else:
+            _claim_again(tx, known, {**_row(run), "owner": mine})
+        link(tx, "run", run.id, "used", "snapshot", snapshot)
+        link(tx, "run", run.id, "ran", "code", code)
+        link(tx, "run", run.id, "ran in", "environment", environment)
+    return run, True
+
+
+def close_run(
+    store: Store,
+    run_id: str,
+    *,
+    metrics: Mapping[str, float],
+    model_digest: str | None,
+    output: bytes | None,
+    seconds: float | None,
+    peak_memory_bytes: int | None,
+    now: datetime,
+    owner: str | None = None,
+) -> Run:
+    """Record that a run went well, and what came out.
+
+    Raises
+    ------
+    StoreError
+        When it is closed already, or another process took it over: its results are the ones that count.
+    """
+    values = {
+        "status": "finished",
+        "ended_at": now,
+        "metrics": dict(metrics),
+        "model_digest": model_digest,
+        "output": store.objects.put(output) if output else None,
+        "seconds": seconds,
+        "peak_memory_bytes": peak_memory_bytes,
+    }
+    return _end(store, run_id, values, owner)
+
+
+def fail_run(
+    store: Store, run_id: str, *, error: str, output: bytes | None, now: datetime, owner: str | None = None
+) -> Run:
+    """Record that a run failed and why; raises as `close_run` does."""
+    digest = store.objects.put(output) if output else None
+    return _end(store, run_id, {"status": "failed", "ended_at": now, "error": error, "output": digest}, owner)
+
+
+def get_run(store: Store, run_id: str) -> Run:
+    """The run with this id, or with an id that begins so.
+
+    Raises
+    ------
+    NotFound
+        When there is none, naming the newest runs; or when several ids begin so.
+    """
+    with store.read() as reader:
+        rows = reader.find("runs", {"id": Where("prefix", run_id)}, limit=3)
+        if len(rows) == 1:
+            return _run(rows[0])
+        newest = reader.find("runs", order_by=["-started_at"], limit=3)
+    if rows:
+        raise NotFound(f"{run_id!r} begins the ids of several runs: {_ids(rows)}. Give more of the id.")
+    there = f"the newest are {_ids(newest)}" if newest else "there are no runs yet"
+    raise NotFound(f"There is no run {run_id!r}; {there}. List them with: clew runs list")
+
+
+def list_runs(
+    store: Store,
+    model: str | None = None,
+    status: RunStatus | None = None,
+    purpose: str | None = None,
+    since: datetime | None = None,
+    limit: int | None = 50,
+) -> list[Run]:
+    """Runs, the newest first."""
+    given: dict[str, Any] = {"model": model, "status": status, "purpose": purpose}
+    where = {name: value for name, value in given.items() if value is not None}
+    if since is not None:
+        where["started_at"] = Where(">=", since)
+    with store.read() as reader:
+        return [_run(row) for row in reader.find("runs", where, order_by=["-started_at", "id"], limit=limit)]
+
+
+def _claim_again(tx: Transaction, known: Json, row: Json) -> None:
+    if known["status"] == "running" and known["owner"] != row["owner"] and is_alive(known["owner"]):
+        raise StoreBusy(
+            f"Run {known['id'][:12]} ({known['purpose']} of {known['model']}) is being worked on by the"
+            f" process {known['owner']}, since {known['started_at']:%Y-%m-%d %H:%M} UTC. Wait for it, or end"
+            " that process."
+        )
+    # What an earlier attempt logged would mix with what this one logs.
+    tx.delete("run_metrics", {"run": known["id"]})
+    for relation in ("used", "ran", "ran in"):
+        tx.delete("edges", {"from_kind": "run", "from_id": known["id"], "relation": relation})
+    tx.update("runs", {"id": known["id"]}, {**row, "attempt": known["attempt"] + 1})
+
+
+def _end(store: Store, run_id: str, values: Json, owner: str | None) -> Run:
+    mine = owner or this_owner()
+    with store.write() as tx:
+        n_changed = tx.update("runs", {"id": run_id, "status": "running", "owner": mine}, values)
+        row = tx.get("runs", id=run_id)
+    if row is None:
+        raise NotFound(f"There is no run {run_id!r}.")
+    if n_changed == 0:
+        what = (
+            f"is {row['status']} already"
+            if row["status"] != "running"
+            else f"was taken over by {row['owner']}"
+        )
+        raise StoreError(f"Run {run_id[:12]} {what}; the result of the process {mine} is not recorded.")
+    return _run(row)
+
+
+def _ids(rows: list[Json]) -> str:
+    return ", ".join(row["id"][:12] for row in rows)
+
+
+def _row(run: Run) -> Json:
+    row = {field.name: getattr(run, field.name) for field in fields(run) if field.name != "rows"}
+    params = {name: {"value": param.value, "source": param.source} for name, param in run.params.items()}
+    return {**row, "params": params, "rows_start": run.rows.start, "rows_end": run.rows.end}
+
+
+def _run(row: Json) -> Run:
+    named = {field.name: row[field.name] for field in fields(Run) if field.name != "rows"}
+    # JSON has no NaN; a metric that was none comes back as null.
+    metrics = {
+        name: float("nan") if value is None else value for name, value in (row["metrics"] or {}).items()
+    }
+    params = {name: Param(param["value"], param["source"]) for name, param in row["params"].items()}
+    rows = RowRange(row["rows_start"], row["rows_end"])
+    return Run(**{**named, "params": params, "metrics": metrics, "rows": rows})
