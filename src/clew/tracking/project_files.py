@@ -27,8 +27,8 @@ IGNORED_FOLDERS = {
 IGNORED_NAMES = ("*.pyc", "*.pyo", ".DS_Store")
 SECRET_FOLDERS = {".aws", ".gnupg", ".ssh"}
 SECRET_NAMES = (
-    ".env*", ".git-credentials", ".htpasswd", ".netrc", ".pgpass", ".pypirc", "credentials.json", "secrets.toml",
-    "id_dsa*", "id_ecdsa*", "id_ed25519*", "id_rsa*",
+    ".env*", ".git-credentials", ".htpasswd", ".netrc", ".pgpass", ".pypirc", "credentials.json",
+    "secrets.toml", "id_dsa*", "id_ecdsa*", "id_ed25519*", "id_rsa*",
     "*.jks", "*.kdbx", "*.key", "*.keystore", "*.p12", "*.pem", "*.pfx", "*.ppk",
 )  # fmt: skip
 PRIVATE_KEY = re.compile(rb"\s*-----BEGIN [A-Z ]*PRIVATE KEY-----")

@@ -194,8 +194,8 @@ def _call(spec: ModelSpec, train: Train, arguments: Mapping[str, Any], code_fold
         raise TrainingFailed(f"{spec.name}() returned None. End it with: return the fitted model.")
     if not hasattr(model, "predict"):
         raise TrainingFailed(
-            f"{spec.name}() returned {type(model).__name__!r}, which has no predict(). End it with: return the"
-            " fitted model."
+            f"{spec.name}() returned {type(model).__name__!r}, which has no predict(). End it with: return"
+            " the fitted model."
         )
     return model
 

@@ -25,6 +25,8 @@ ONE_THREAD = {
     "MKL_NUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
+    # LightGBM asks for as many threads as there are cores, whatever OMP_NUM_THREADS says.
+    "OMP_THREAD_LIMIT": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "POLARS_MAX_THREADS": "1",
     "VECLIB_MAXIMUM_THREADS": "1",
