@@ -123,16 +123,15 @@ class RiskMonitor:
     >>> start = datetime(2026, 2, 1, tzinfo=UTC)
     >>> monitor = RiskMonitor.start(0.08, 0.01, alpha=0.001, horizon_rows=9000, since=start)
     >>> rng = np.random.default_rng(0)
-    >>> for day in range(14):
+    >>> for day in range(12):
     ...     times = np.full(100, to_datetime64(start + timedelta(days=day)))
     ...     wrong = rng.random(100) < (0.08 if day < 10 else 0.30)
     ...     monitor = monitor.observe(wrong, times)
     >>> found = monitor.finding("churn", LossScale(metric_named("accuracy"), 1.0))
     >>> found.level, f"{found.onset:%d %B}", found.n
-    ('page', '11 February', 400)
+    ('page', '11 February', 200)
     >>> found.sentence
-    'accuracy fell to 0.665 (95 % 0.617 to 0.710, 400 rows since 2026-02-11); the limit was 0.910;
-    evidence 1:...'
+    'accuracy fell to 0.670 (95 % 0.602 to 0.731, 200 rows since 2026-02-11); the limit was 0.910; evidence 1:...'
     """
 
     since: datetime
@@ -239,7 +238,7 @@ class RiskMonitor:
         row = self.detector.onset_row
         if row is None:
             return ()
-        # The start of the day that is nearest: an onset in the evening says that tomorrow is the first bad day.
+        # The nearest start of a day: an onset in the evening makes tomorrow the first bad day.
         after = tuple(day for day in self.days if day.first_row + day.n_rows / 2 >= row)
         return after or self.days[-1:]
 
