@@ -83,7 +83,7 @@ def capture_code(store: Store, root: Path, *, exclude: Sequence[str] = (), now: 
         listed.commit,
         listed.is_dirty,
         files,
-        tuple(sorted((*listed.skipped, *skipped))),
+        tuple(sorted((_readable(path), reason) for path, reason in (*listed.skipped, *skipped))),
     )
     _record(store, tree, manifest, reads, now)
     return tree
@@ -159,7 +159,7 @@ def _read_files(root: Path, listed: ProjectFiles) -> tuple[list[_Read], list[tup
         except _Skip as reason:
             if path.endswith(".py") and not reason.is_harmless:
                 raise _missing_python(path, str(reason)) from None
-            skipped.append((_readable(path), str(reason)))
+            skipped.append((path, str(reason)))
         else:
             reads.append(read)
     return sorted(reads, key=lambda read: os.fsencode(read.file.path)), skipped

@@ -58,9 +58,7 @@ def capture_environment(store: Store, *, now: datetime, variables: Mapping[str, 
         The environment variables of the process that trains; this one's by default. Only
         `RECORDED_VARIABLES` are kept.
     """
-    given = os.environ if variables is None else variables
-    recorded = {name: given[name] for name in RECORDED_VARIABLES if name in given}
-    detail = json.dumps({**_installation(_installed_state()), "variables": recorded}, sort_keys=True).encode()
+    detail = _detail(os.environ if variables is None else variables)
     environment_id = hashlib.sha256(detail).hexdigest()
     with store.read() as reader:
         is_known = reader.get("environments", id=environment_id) is not None
@@ -82,9 +80,15 @@ def get_environment(store: Store, environment_id: str) -> Json:
     with store.read() as reader:
         rows = reader.find("environments", {"id": Where("prefix", environment_id)}, limit=2)
     if len(rows) != 1:
-        raise NotFound(f"{len(rows) or 'No'} environments have an id that begins with {environment_id!r}.")
+        found = "Several environments have" if rows else "No environment has"
+        raise NotFound(f"{found} an id that begins with {environment_id!r}.")
     detail: Json = json.loads(store.objects.get(rows[0]["detail"]))
     return detail
+
+
+def _detail(variables: Mapping[str, str]) -> bytes:
+    recorded = {name: variables[name] for name in RECORDED_VARIABLES if name in variables}
+    return json.dumps({**_installation(_installed_state()), "variables": recorded}, sort_keys=True).encode()
 
 
 def _installed_state() -> tuple[tuple[str, int], ...]:

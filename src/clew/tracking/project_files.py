@@ -113,13 +113,16 @@ def _ask_git(root: Path) -> _Git | None:
     tracked = _paths(_git(root, "ls-files", "-z", "--cached", "--recurse-submodules"))
     untracked = _paths(_git(root, "ls-files", "-z", "--others", "--exclude-standard"))
     head = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
-    changed = (
-        _git(root, "diff", "--no-ext-diff", "-z", "--name-only", "--relative", "HEAD", "--", ".")
-        if head
-        else None
-    )
+    prefix = os.fsdecode(_git(root, "rev-parse", "--show-prefix") or b"").rstrip("\n")
+    # Not git diff, which writes the index anew when only a file's time changed.
+    changed = _git(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=no", "--", ".")
     here = [path for path in dict.fromkeys(tracked) if os.path.lexists(root / path)]
-    return _Git(here, untracked, head.decode().strip() if head else None, set(_paths(changed)))
+    return _Git(
+        here,
+        untracked,
+        head.decode().strip() if head else None,
+        {entry[3:].removeprefix(prefix) for entry in _paths(changed)},
+    )
 
 
 def _git(root: Path, *arguments: str) -> bytes | None:
