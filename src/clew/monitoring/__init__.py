@@ -1,8 +1,10 @@
 """What is watched of a deployed model: harm, drift, and whether its rows and labels are sound at all.
 
-Monitors are values: they eat a day of rows, return the next monitor, and say what they found as a `Finding`. They
-read no clock and no table; whoever drives them, live or in a backtest, hands them rows and `now`. The
-modules hold the rest: `cohorts` (which rows may be judged), `reference` and `days` (rows counted into bins).
+Monitors are values: they eat a day of rows, return the next monitor, and say what they found as a `Finding`.
+They read no clock and no table; whoever drives them, live or in a backtest, hands them rows and `now`.
+
+The modules hold the rest: `clew.monitoring.cohorts` says which rows may be judged, `clew.monitoring.days`
+counts rows into bins.
 """
 
 from __future__ import annotations

@@ -94,3 +94,26 @@ def window_distances(reference: FlatCounts, windows: IntArray) -> WindowDistance
         noise=np.where(is_known, np.add.reduceat(noise, starts, axis=1) / 2, 0.0),
         n_rows=m,
     )
+
+
+def merged_neighbours(reference: IntArray, window: IntArray, least: float) -> tuple[IntArray, IntArray]:
+    """Both counts with neighbouring bins merged until each is expected to hold `least` rows of the window.
+
+    The expectation is that of both samples together, so the choice cannot favour a difference. What is left
+    over at the end joins the last bin.
+
+    Examples
+    --------
+    >>> before, now = merged_neighbours(np.array([50, 50, 50, 50, 0]), np.array([6, 4, 3, 7, 0]), least=10)
+    >>> before.tolist(), now.tolist()
+    ([100, 100], [10, 10])
+    """
+    expected = (reference + window) * (window.sum() / max(reference.sum() + window.sum(), 1))
+    starts, held, n_left = [0], 0.0, float(expected.sum())
+    for place, rows in enumerate(expected.tolist()):
+        if held >= least and n_left >= least:
+            starts.append(place)
+            held = 0.0
+        held += rows
+        n_left -= rows
+    return np.add.reduceat(reference, starts), np.add.reduceat(window, starts)

@@ -1,8 +1,8 @@
 """The labels' own contract: a broken label feed looks exactly like a broken model.
 
 A join that lost its key gives every row the same class, a changed code gives a class nobody has heard of.
-Measured against such labels every model is bad and every retrain learns nonsense. So the loop asks here before
-it believes a decline.
+Measured against such labels every model is bad and every retrain learns nonsense. So the loop asks
+here before it believes a decline.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def label_finding(
     >>> start = datetime(2026, 3, 1, tzinfo=UTC)
     >>> found = label_finding(reference, [80, 0, 0, 0], start, start + timedelta(days=1), start, alpha=1e-4)
     >>> found.level, found.sentence
-    ('page', 'all 80 labels of 2026-03-01 are no; in the reference 51 % are')
+    ('page', 'all 80 labels of 2026-03-01 are yes; in the reference 50 % are')
     """
     labels = np.asarray(counts, dtype=np.int64)
     if labels.shape != (len(reference.counts),):

@@ -7,6 +7,7 @@ and weather, and a window is news only when it strays further than those the mod
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,15 +19,20 @@ import numpy.typing as npt
 from clew.entities import Json
 from clew.monitoring.cohorts import TimeArray
 from clew.monitoring.days import DayRows, Rows, bin_days, column_names, is_category, row_values
-from clew.monitoring.distances import FlatCounts, window_distances
+from clew.monitoring.distances import FlatCounts, FloatArray, window_distances
 from clew.stats import bins_from_dict, category_bins, numeric_bins
 from clew.stats.bins import Bins, CategoryBins
+from clew.stats.special import normal_quantile
 
 MERGE_DAYS = (1, 7, 28)
 """Days that are merged before they are compared: a fault shows in one, a slow drift only in many."""
 
 SMALLEST_DAY = 10
 """A reference day with fewer rows says nothing about what is usual: one row alone is always constant."""
+
+
+RARE_WINDOW = 1e-6
+"""What is left of a budget for one column and window: a usual window is exceeded no more often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +48,8 @@ class ColumnReference:
     lowest, highest
         Range of the finite numbers; None for categories, and where unknown.
     usual_distance
-        For each of `MERGE_DAYS` the largest noise-corrected total variation between such a window of the
-        reference and the whole of it.
+        For each of `MERGE_DAYS` how far, in noise-corrected total variation, such a window may lie from the
+        whole reference and still be as usual as the reference's own. 0 where nothing is known of its days.
     usual_missing, usual_unseen
         The largest share of missing values, and of values outside the named levels, on any of its days.
     has_constant_days
@@ -270,14 +276,30 @@ def _column(days: DayRows, name: str, bins: Bins) -> ColumnReference:
     )
 
 
-def _usual_distances(reference: Reference, days: DayRows) -> npt.NDArray[np.float64]:
-    """The largest distance of a window at each scale, shape ``(n_columns, n_scales)``."""
+def _usual_distances(reference: Reference, days: DayRows) -> FloatArray:
+    """How far a window may stray and still be usual, by column and scale, shape ``(n_columns, n_scales)``."""
     calendar = days.on_every_day().counts
     # A first row of zeros, so that the sum of days i to j is a difference of two rows.
     running = np.concatenate([np.zeros((1, calendar.shape[1]), dtype=np.int64), calendar.cumsum(axis=0)])
     usual = np.zeros((len(reference.columns), len(MERGE_DAYS)))
     for scale, n_days in enumerate(MERGE_DAYS):
-        if len(calendar) >= n_days:
-            windows = running[n_days:] - running[:-n_days]
-            usual[:, scale] = window_distances(reference.flat, windows).corrected.max(axis=0)
+        n_windows = len(calendar) / n_days
+        if n_windows >= 2:
+            distances = window_distances(reference.flat, running[n_days:] - running[:-n_days])
+            usual[:, scale] = np.minimum(distances.corrected.max(axis=0) * _stretch(n_windows), 1.0)
+        elif scale:
+            # Shorter windows stray further than longer ones, so theirs errs towards silence.
+            usual[:, scale] = usual[:, scale - 1]
     return usual
+
+
+def _stretch(n_windows: float) -> float:
+    """By how much rarer windows exceed the farthest of `n_windows`, as if their level were normal.
+
+    The farthest of k lies near the ``1 - 1/(k + 1)`` quantile of the absolute level, but a budget asks for
+    what chance exceeds in one window of a million. The root is for the reference's mean, which contains its
+    own windows and not the new ones.
+    """
+    rare = normal_quantile(1 - RARE_WINDOW / 2)
+    farthest = normal_quantile(1 - 0.5 / (n_windows + 1))
+    return rare / farthest * math.sqrt((n_windows + 1) / (n_windows - 1))

@@ -131,7 +131,8 @@ class RiskMonitor:
     >>> found.level, f"{found.onset:%d %B}", found.n
     ('page', '11 February', 200)
     >>> found.sentence
-    'accuracy fell to 0.670 (95 % 0.602 to 0.731, 200 rows since 2026-02-11); the limit was 0.910; evidence 1:...'
+    'accuracy fell to 0.670 (95 % 0.602 to 0.731, 200 rows since 2026-02-11);
+    the limit was 0.910; evidence 1:10^16'
     """
 
     since: datetime
