@@ -1,0 +1,309 @@
+"""What the loop chooses to do: a pure function of what it sees, so that the past can be replayed.
+
+`decide` looks at one moment of one model and returns the decisions of that moment, in the order in which
+they are to be carried out. It reads no clock, no file and no random number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from clew.entities import Decision, Finding, Json
+from clew.loop.policy import (
+    ALPHA_BETTER,
+    CALM_EVIDENCE,
+    EPISODE_PATIENCE,
+    ORDERED_LOOKS,
+    SKILL_FLOOR,
+    SMALLEST_SCORED,
+    TIE_AFTER,
+    TIE_MARGIN,
+    Policy,
+)
+from clew.loop.standing import Origin
+from clew.stats.paired import PairedComparison, non_inferior
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What one contestant has shown.
+
+    Attributes
+    ----------
+    evidence
+        The r of "1:r" that it is better than the champion.
+    n_scored
+        Rows behind that evidence.
+    gain
+        Mean loss saved against the champion on the rows of late (in an episode: since its onset), as a
+        share of the loss bound; NaN when it answered none.
+    skill
+        Share of a constant answer's loss that it saves on these rows.
+    mean_loss
+        Its mean loss on these rows.
+    champion, anchor
+        Paired comparisons on the rows of late; only where one is due.
+    waits
+        It was refused or rolled back not long ago.
+    """
+
+    name: str
+    origin: Origin
+    evidence: float
+    n_scored: int
+    gain: float
+    skill: float
+    mean_loss: float
+    n_recent: int
+    n_rows: int
+    waits: bool = False
+    champion: PairedComparison | None = None
+    anchor: PairedComparison | None = None
+    n_looks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """Harm was certain and is not mended yet. Rows are ordinals of matured rows."""
+
+    onset_row: int
+    paged_row: int
+    onset: datetime
+    reference: float
+    is_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """One moment of one model, as far as decisions need to know it.
+
+    Attributes
+    ----------
+    n_matured
+        Matured rows so far, all told.
+    n_since_promotion
+        Rows the champion has answered in office.
+    harm
+        The r of "1:r" that the champion's risk rose by more than the margin.
+    page
+        The finding that harm is certain, when it is.
+    recent_loss, n_recent
+        The champion's mean loss on the rows of late, within the episode if there is one.
+    reference
+        The upper bound of the champion's healthy loss.
+    is_releasing
+        A release is under way; nothing else is released meanwhile.
+    tie_due
+        It is time to ask whether a fresher model takes a tie.
+    anchor_evidence
+        The r of "1:r" that the champion is better than the anchor.
+    due_recipes
+        Recipes that are to be refitted, by name.
+    orders
+        Reasons for which a candidate is ordered now, in words.
+    """
+
+    now: datetime
+    n_matured: int
+    n_since_promotion: int
+    harm: float
+    page: Finding | None
+    recent_loss: float
+    n_recent: int
+    reference: float
+    standings: tuple[Standing, ...]
+    episode: Episode | None
+    is_releasing: bool
+    tie_due: bool
+    anchor_evidence: float
+    due_recipes: tuple[str, ...]
+    orders: tuple[str, ...] = ()
+
+
+def decide(seen: Situation, policy: Policy) -> tuple[Decision, ...]:
+    """The decisions of this moment.
+
+    Kinds: ``page`` (an episode opens), ``recovered`` and ``accepted`` (it closes), ``release`` (a candidate
+    goes to the gate), ``refused``, ``undecided``, ``anchor`` (it moves to the champion), ``order`` (a
+    candidate is fitted because somebody asked), ``refit`` (recipes are fitted on newer rows).
+    """
+    chosen = [*_episode(seen, policy)]
+    if not seen.is_releasing:
+        chosen += _release(seen, policy)
+    chosen += _anchor(seen)
+    chosen += [
+        Decision("order", seen.now, f"a candidate is ordered: {why}", {"why": why}) for why in seen.orders
+    ]
+    if seen.due_recipes:
+        chosen.append(_refit(seen))
+    return tuple(chosen)
+
+
+# -- episodes ------------------------------------------------------------------------------------------
+
+
+def _episode(seen: Situation, policy: Policy) -> list[Decision]:
+    if seen.episode is None:
+        return [] if seen.page is None else [_page(seen, seen.page)]
+    enough = max(SMALLEST_SCORED, policy.rows(0.25))
+    n_open = seen.n_matured - seen.episode.paged_row
+    if seen.n_recent >= enough and n_open >= enough and seen.recent_loss <= seen.episode.reference:
+        level = _level(policy, seen.recent_loss)
+        sentence = f"{level} on the newest {seen.n_recent:,} rows: the champion is itself again"
+        return [
+            Decision(
+                "recovered", seen.now, sentence, {"loss": _rounded(seen.recent_loss), "n": seen.n_recent}
+            )
+        ]
+    if seen.n_matured - seen.episode.onset_row >= policy.rows(EPISODE_PATIENCE) and not seen.is_releasing:
+        level = _level(policy, seen.recent_loss)
+        n_rows = seen.n_matured - seen.episode.onset_row
+        sentence = (
+            f"nothing better was found in {n_rows:,} rows since {seen.episode.onset:%Y-%m-%d}; {level} is"
+            " accepted as the new level. Look at it today"
+        )
+        return [Decision("accepted", seen.now, sentence, {"loss": _rounded(seen.recent_loss), "n": n_rows})]
+    return []
+
+
+def _page(seen: Situation, page: Finding) -> Decision:
+    return Decision("page", seen.now, page.sentence, {"n": page.n, "value": _rounded(page.value)})
+
+
+# -- releases ------------------------------------------------------------------------------------------
+
+
+def _release(seen: Situation, policy: Policy) -> list[Decision]:
+    proven = _proven_better(seen, policy)
+    if proven:
+        return proven
+    ordered = _ordered(seen, policy)
+    if any(decision.kind == "release" for decision in ordered):
+        return ordered
+    return ordered + _fresher_takes_tie(seen, policy)
+
+
+def _proven_better(seen: Situation, policy: Policy) -> list[Decision]:
+    rivals = [s for s in seen.standings if not s.waits]
+    needed = evidence_needed(len(seen.standings))
+    proven = [s for s in rivals if s.evidence >= needed and s.n_scored >= SMALLEST_SCORED and s.gain > 0]
+    chosen: list[Decision] = []
+    for standing in sorted(proven, key=lambda s: (-s.gain, s.name)):
+        facts = _facts(standing) | {"evidence": round(standing.evidence, 1), "evidence_needed": needed}
+        if _has_skill(standing, policy):
+            why = "repair" if seen.episode else "better"
+            sentence = (
+                f"{standing.name} is proven better than the champion (evidence 1:{standing.evidence:,.0f})"
+            )
+            return [*chosen, Decision("release", seen.now, sentence, facts | {"why": why})]
+        chosen.append(_no_skill(seen, standing, policy, facts))
+    return chosen
+
+
+def evidence_needed(n_contestants: int) -> float:
+    """The r of "1:r" that proves one of so many contestants better."""
+    return max(n_contestants, 1) / ALPHA_BETTER
+
+
+def _has_skill(standing: Standing, policy: Policy) -> bool:
+    return standing.n_recent >= SMALLEST_SCORED and standing.skill >= SKILL_FLOOR * policy.skill
+
+
+def _no_skill(seen: Situation, standing: Standing, policy: Policy, facts: Json) -> Decision:
+    sentence = (
+        f"{standing.name} is refused: on the newest {standing.n_recent:,} rows it saves"
+        f" {max(standing.skill, 0):.0%} of a constant answer's loss, where the first champion saved"
+        f" {policy.skill:.0%}; labels of late may be broken"
+    )
+    return Decision("refused", seen.now, sentence, facts | {"skill": _rounded(standing.skill)})
+
+
+def _fresher_takes_tie(seen: Situation, policy: Policy) -> list[Decision]:
+    if not seen.tie_due or seen.episode or seen.harm >= CALM_EVIDENCE or not policy.is_auto:
+        return []
+    recipes = [s for s in seen.standings if s.origin == "recipe" and not s.waits and s.n_recent]
+    if not recipes:
+        return []
+    best = min(recipes, key=lambda s: (s.mean_loss, s.name))
+    if not _ties(best, policy) or not _has_skill(best, policy):
+        return []
+    sentence = (
+        f"{best.name} is no worse than champion and anchor on the newest {best.n_recent:,} rows, and fresher:"
+        " it takes the tie"
+    )
+    return [Decision("release", seen.now, sentence, _facts(best) | {"why": "fresher"})]
+
+
+def _ties(standing: Standing, policy: Policy) -> bool:
+    margin, fewest = TIE_MARGIN * policy.margin, policy.rows(TIE_AFTER) // 2
+    comparisons = [c for c in (standing.champion, standing.anchor) if c is not None]
+    return bool(comparisons) and all(c.n >= fewest and non_inferior(c, margin) == "pass" for c in comparisons)
+
+
+def _ordered(seen: Situation, policy: Policy) -> list[Decision]:
+    candidates = [s for s in seen.standings if s.origin == "ordered" and not s.waits]
+    return [decision for standing in candidates for decision in _ordered_verdict(seen, standing, policy)]
+
+
+def _ordered_verdict(seen: Situation, standing: Standing, policy: Policy) -> list[Decision]:
+    """At each look the candidate is released, refused, or left to wait for more labels."""
+    if standing.champion is None:
+        return []
+    facts = _facts(standing)
+    margin = TIE_MARGIN * policy.margin
+    named = {"champion": standing.champion, "anchor": standing.anchor}
+    verdicts = {who: non_inferior(c, margin) for who, c in named.items() if c is not None}
+    last = standing.n_looks >= len(ORDERED_LOOKS) - 1
+    if seen.episode is None and all(v == "pass" for v in verdicts.values()) and _has_skill(standing, policy):
+        sentence = f"{standing.name} is no worse than champion and anchor on {standing.champion.n:,} rows"
+        return [Decision("release", seen.now, sentence, facts | {"why": "ordered"})]
+    if "fail" in verdicts.values() or last:
+        who = next((name for name, verdict in verdicts.items() if verdict == "fail"), "champion")
+        words = "is certainly worse than" if "fail" in verdicts.values() else "could not be shown as good as"
+        sentence = f"{standing.name} {words} the {who} on {standing.champion.n:,} rows: refused"
+        return [Decision("refused", seen.now, sentence, facts | {"against": who})]
+    sentence = f"{standing.name} is undecided on {standing.champion.n:,} rows: it waits for more labels"
+    return [Decision("undecided", seen.now, sentence, facts)]
+
+
+# -- anchor and refits -----------------------------------------------------------------------------------
+
+
+def _anchor(seen: Situation) -> list[Decision]:
+    if seen.anchor_evidence < 1 / ALPHA_BETTER:
+        return []
+    sentence = (
+        f"the champion is proven better than the anchor (evidence 1:{seen.anchor_evidence:,.0f}) and takes"
+        " its place"
+    )
+    return [Decision("anchor", seen.now, sentence, {"evidence": round(seen.anchor_evidence, 1)})]
+
+
+def _refit(seen: Situation) -> Decision:
+    names = ", ".join(seen.due_recipes)
+    return Decision("refit", seen.now, f"refit on newer rows: {names}", {"recipes": list(seen.due_recipes)})
+
+
+# -- words ---------------------------------------------------------------------------------------------
+
+
+def _facts(standing: Standing) -> Json:
+    return {
+        "candidate": standing.name,
+        "n": standing.n_recent,
+        "gain": _rounded(standing.gain),
+        "skill": _rounded(standing.skill),
+        "rows": standing.n_rows,
+    }
+
+
+def _rounded(number: float) -> float | None:
+    return round(number, 6) if number == number else None
+
+
+def _level(policy: Policy, loss: float) -> str:
+    """The champion's loss in the words of the metric."""
+    if loss != loss:
+        return f"{policy.metric.name} unknown"
+    return f"{policy.metric.name} {policy.metric.value_of_loss(loss * policy.bound):.3f}"

@@ -1,0 +1,151 @@
+"""The first champion: what it is worth before anybody has used it.
+
+There are no live rows yet, so its level is measured on the newest third of its rows by a twin that learned
+only from what had matured when that third began. The champion itself then learns from everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from clew.entities import Decision, GateReport
+from clew.errors import UsageError
+from clew.loop.baselines import dummy_loss
+from clew.loop.fitter import Fitter, Packaged
+from clew.loop.gate import GateFacts, hold_gate
+from clew.loop.history import as_moment
+from clew.loop.policy import WINDOW_SHARE, Policy, quarter_rows, tick_length, window_rows
+from clew.loop.release import (
+    Judged,
+    contract_facts,
+    judged_baselines,
+    leakage_facts,
+    minimum_losses,
+    slice_values,
+)
+from clew.loop.standing import FittedModel, Segment, upper_level
+from clew.monitoring import page_alpha
+from clew.training import Child
+
+FEWEST_ROWS = 60
+"""A third of fewer rows than this, with an interval, could not tell any model from a coin."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstChampion:
+    """The first champion with its gate report, package, level and the policy that follows from it."""
+
+    model: FittedModel
+    twin: FittedModel
+    judged: Judged
+    report: GateReport
+    packaged: Packaged
+    reference: float
+    policy: Policy
+
+
+def first_champion(
+    fitter: Fitter, checker: Child, now: datetime, *, n_models: int, budget: float, fits_per_day: int | None
+) -> FirstChampion:
+    """Fit twin and champion on what matured at `now`, and hold the gate.
+
+    Raises
+    ------
+    UsageError
+        When too few labels have matured.
+    TrainingFailed
+        When the user's function fails: without a first model there is nothing to live through.
+    """
+    history = fitter.history
+    n = history.matured(now)
+    if n < FEWEST_ROWS:
+        raise UsageError(
+            f"Only {n} labels have matured by {now:%Y-%m-%d %H:%M} UTC ({len(history):,} in all); a model"
+            f" needs {FEWEST_ROWS}. Choose a later --start, or add rows."
+        )
+    cut = n - n // WINDOW_SHARE
+    known = max(1, history.matured(history.time_of(cut)))
+    twin = fitter.fit("level of the first champion", ((0, known),), cut)
+    judged = _judged(fitter, twin, cut, n)
+    policy = _policy(fitter, judged, n, n_models, budget, fits_per_day)
+    fitter.set_bound(policy.bound)
+    model = fitter.fit("first champion", ((0, n),), history.arrived(now))
+    metrics = {policy.metric.name: policy.metric.value(judged.raw)}
+    packaged = fitter.package(model, metrics)
+    report = hold_gate(_facts(fitter, checker, policy, twin, judged, model, packaged))
+    reference = upper_level(np.minimum(judged.raw / policy.bound, 1.0))
+    return FirstChampion(model, twin, judged, report, packaged, reference, policy)
+
+
+def _judged(fitter: Fitter, twin: FittedModel, start: int, end: int) -> Judged:
+    scored = fitter.scored(twin, start, end)
+    rows = np.arange(start, end)
+    return Judged(rows, scored.raw.copy(), scored.correct.copy(), scored.confidence.copy(), twin.pieces)
+
+
+def _policy(
+    fitter: Fitter, judged: Judged, n: int, n_models: int, budget: float, fits_per_day: int | None
+) -> Policy:
+    history, metric = fitter.history, fitter.metric
+    span = as_moment(history.times[n - 1]) - as_moment(history.times[0])
+    bound = metric.loss_bound(judged.raw)
+    scaled = np.minimum(judged.raw / bound, 1.0)
+    constant = min(1.0, dummy_loss(metric, history.y[judged.rows]) / bound)
+    level = metric.value(judged.raw)
+    window = window_rows(fitter.declaration, n, span)
+    return Policy(
+        declaration=fitter.declaration,
+        metric=metric,
+        window=window,
+        bound=bound,
+        margin=metric.loss_margin(level, fitter.declaration.margin.absolute(level)) / bound,
+        skill=1 - float(scaled.mean()) / max(constant, 1e-9),
+        quarter_rows=quarter_rows(n, span),
+        page_alpha=page_alpha(budget, n_models, 1),
+        tick=tick_length(window, n, span),
+        fits_per_day=fits_per_day,
+    )
+
+
+def _facts(
+    fitter: Fitter,
+    checker: Child,
+    policy: Policy,
+    twin: FittedModel,
+    judged: Judged,
+    model: FittedModel,
+    packaged: Packaged,
+) -> GateFacts:
+    dummy, linear = judged_baselines(fitter, judged)
+    has_confidence = not np.isnan(judged.confidence).any()
+    segments = (Segment(int(judged.rows[0]), int(judged.rows[-1]) + 1, twin),)
+    return GateFacts(
+        metric=policy.metric,
+        margin=policy.margin * policy.bound,
+        candidate=judged.raw,
+        champion=None,
+        anchor=None,
+        dummy=dummy,
+        linear=linear,
+        minimum=minimum_losses(fitter, policy, judged, segments),
+        contract=contract_facts(fitter, model.pieces, model.pieces),
+        leakage=leakage_facts(fitter, judged),
+        serving=fitter.served(model, packaged, checker, None),
+        slices=slice_values(fitter, policy, judged.rows),
+        correct=judged.correct if has_confidence else None,
+        confidence=judged.confidence if has_confidence else None,
+    )
+
+
+def first_decision(first: FirstChampion, now: datetime) -> Decision:
+    """What is said of the first champion."""
+    policy = first.policy
+    level = policy.metric.value(first.judged.raw)
+    sentence = (
+        f"first champion: {first.model.n_rows:,} rows, {policy.metric.name} {level:.3f} on the newest"
+        f" {len(first.judged.rows):,} of them by a twin that had not seen them; gate: {first.report.outcome}"
+    )
+    return Decision("first champion", now, sentence, {"rows": first.model.n_rows, "level": round(level, 6)})

@@ -1,0 +1,284 @@
+"""Fits with a record: each is a run, made in a child, and asked only about rows it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from clew.entities import ModelDeclaration, Param, RowRange, Run, Snapshot
+from clew.errors import ClewError, TrainingFailed
+from clew.loop.baselines import with_unseen_classes
+from clew.loop.gate import ServingFacts
+from clew.loop.history import History
+from clew.loop.standing import FittedModel, Pieces, Scored
+from clew.registry import Predictions, fetch_package, store_package
+from clew.stats.metrics import Metric
+from clew.storage import Store
+from clew.tracking import close_run, fail_run, log_metrics, open_run
+from clew.training import Child
+
+LOOK_AHEAD = 2_048
+"""Rows predicted at a time: features are known when a row arrives, and one call costs as much as many rows.
+What lies ahead is answered early but looked at only once its label has matured."""
+
+SERVING_ROWS = 200
+"""Rows on which a package, loaded elsewhere, must answer like the model it was made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """The causes that every run of a piece of work shares."""
+
+    snapshot: Snapshot
+    code: str
+    environment: str
+    params: Mapping[str, Param]
+    seed: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Packaged:
+    """A package in the store."""
+
+    digest: str
+    flavor: str
+    n_bytes: int
+
+
+class Fitter:
+    """Makes fits of one model on one snapshot.
+
+    Parameters
+    ----------
+    key_prefix
+        Begins the key of every run, so that repeating a piece of work finds the runs it already made.
+    clock
+        When a run really began and ended, which is not the time it lives through.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        child: Child,
+        history: History,
+        thread: Thread,
+        metric: Metric,
+        key_prefix: str,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.store, self.child, self.history, self.thread = store, child, history, thread
+        self.metric, self.bound, self._prefix, self._clock = metric, 1.0, key_prefix, clock
+        self.n_fits = 0
+        self.nondeterministic: list[str] = []
+        self._scored: dict[str, Scored] = {}
+
+    @property
+    def declaration(self) -> ModelDeclaration:
+        return self.history.declaration
+
+    def keyed(self, key_prefix: str) -> Fitter:
+        """The same, with runs of its own."""
+        return Fitter(self.store, self.child, self.history, self.thread, self.metric, key_prefix, self._clock)
+
+    def set_bound(self, bound: float) -> None:
+        """The row loss at which losses are winsorised and by which they are divided."""
+        self.bound = bound
+        self._scored.clear()
+
+    def fit(self, purpose: str, pieces: Pieces, first_row: int) -> FittedModel:
+        """Fit on runs of labelled rows; the model may answer rows from `first_row` on.
+
+        Raises
+        ------
+        TrainingFailed
+            With the run recorded as failed.
+        """
+        self.n_fits += 1
+        name = f"fit {self.n_fits}"
+        ranges = self.history.ranges(pieces)
+        run, is_new = self._open(f"{self._prefix}/{name}", purpose, ranges)
+        try:
+            fit = self.child.fit(name, ranges, self.thread.params, self.thread.seed)
+        except TrainingFailed as error:
+            if is_new:
+                self._fail(run, error)
+            raise
+        if is_new:
+            log_metrics(self.store, run.id, fit.logged, self._clock())
+            close_run(
+                self.store,
+                run.id,
+                metrics={name: value for name, _, value in fit.logged},
+                model_digest=fit.model_digest,
+                output=fit.output,
+                seconds=fit.seconds,
+                peak_memory_bytes=fit.peak_memory_bytes,
+                now=self._clock(),
+                owner=self.thread.owner,
+            )
+        elif run.model_digest != fit.model_digest:
+            self.nondeterministic.append(name)
+        return FittedModel(name, run.id, pieces, first_row)
+
+    def _open(self, key: str, purpose: str, ranges: Sequence[RowRange]) -> tuple[Run, bool]:
+        thread = self.thread
+        return open_run(
+            self.store,
+            key=key,
+            model=self.declaration.name,
+            purpose=purpose,
+            params=thread.params,
+            seed=thread.seed,
+            snapshot=thread.snapshot.id,
+            dataset=thread.snapshot.dataset,
+            rows=ranges,
+            code=thread.code,
+            environment=thread.environment,
+            now=self._clock(),
+            owner=thread.owner,
+        )
+
+    def _fail(self, run: Run, error: TrainingFailed) -> None:
+        fail_run(
+            self.store,
+            run.id,
+            error=f"{error}\n{error.traceback}".strip(),
+            output=error.output,
+            now=self._clock(),
+            owner=self.thread.owner,
+        )
+
+    def is_repeatable(self, model: FittedModel) -> bool:
+        """Whether fitting again on the same rows, with the same seed, gives the same model."""
+        again = self.child.fit(
+            "again", self.history.ranges(model.pieces), self.thread.params, self.thread.seed
+        )
+        first = self.child.fit(
+            "once more", self.history.ranges(model.pieces), self.thread.params, self.thread.seed
+        )
+        for name in ("again", "once more"):
+            self.child.release(name)
+        return again.model_digest == first.model_digest
+
+    # -- answers -------------------------------------------------------------------------------------
+
+    def scored(self, model: FittedModel, start: int, end: int) -> Scored:
+        """How the model did on labelled rows ``start`` to ``end``, arrays of shape ``(end - start,)``."""
+        n = len(self.history)
+        if model.name not in self._scored:
+            self._scored[model.name] = Scored(*(np.full(n, np.nan) for _ in range(4)))
+        scored = self._scored[model.name]
+        missing = np.flatnonzero(np.isnan(scored.raw[start:end]))
+        if len(missing):
+            first = start + int(missing[0])
+            last = min(n, max(end, first + LOOK_AHEAD))
+            self._score(model, scored, first, last)
+        return Scored(
+            *(array[start:end] for array in (scored.losses, scored.raw, scored.correct, scored.confidence))
+        )
+
+    def _score(self, model: FittedModel, scored: Scored, start: int, end: int) -> None:
+        predictions = self.predictions(model, start, end)
+        y = self.history.y[start:end]
+        raw = row_losses(self.metric, y, predictions)
+        scored.raw[start:end] = raw
+        scored.losses[start:end] = np.minimum(raw / self.bound, 1.0)
+        scored.correct[start:end] = predictions.predicted == y
+        if predictions.probabilities is not None:
+            scored.confidence[start:end] = predictions.probabilities.max(axis=1)
+
+    def predictions(self, model: FittedModel, start: int, end: int) -> Predictions:
+        """Answers for labelled rows ``start`` to ``end``; the unlabelled between them are left out."""
+        rows = self.history.rows[start:end]
+        answers = self.child.predict(model.name, RowRange(int(rows[0]), int(rows[-1]) + 1))
+        if len(answers) == len(rows):
+            return answers
+        kept = rows - rows[0]
+        probabilities = None if answers.probabilities is None else answers.probabilities[kept]
+        return Predictions(answers.predicted[kept], probabilities, answers.classes)
+
+    def flip_share(self, one: FittedModel, other: FittedModel, start: int, end: int) -> float | None:
+        """The share of rows on which two models decide differently; None for numbers or without rows."""
+        if self.metric.task == "regression" or end <= start:
+            return None
+        ours, theirs = (self.predictions(model, start, end).predicted for model in (one, other))
+        return float((ours != theirs).mean())
+
+    def forget(self, model: FittedModel) -> None:
+        """Let go of a model that will not be asked again."""
+        self._scored.pop(model.name, None)
+        self.child.release(model.name)
+
+    # -- packages ------------------------------------------------------------------------------------
+
+    def package(self, model: FittedModel, metrics: Mapping[str, float]) -> Packaged:
+        """Write the model as a package into the store.
+
+        Raises
+        ------
+        PackageError
+            When the model is of a kind that cannot be kept.
+        """
+        with self.store.scratch("package") as folder:
+            info = self.child.package(
+                model.name, folder, run=model.run, metrics=metrics, code=self.thread.code
+            )
+            digest = store_package(self.store, folder)
+            n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        return Packaged(digest, info.flavor, n_bytes)
+
+    def served(
+        self, model: FittedModel, packaged: Packaged, checker: Child, before: int | None
+    ) -> ServingFacts:
+        """Load the package in another process and hold its answers against the fitted model's."""
+        n = len(self.history)
+        end = min(n, max(piece_end for _, piece_end in model.pieces))
+        start = max(0, end - SERVING_ROWS)
+        expected = self.predictions(model, start, end)
+        try:
+            with self.store.scratch("serving") as folder:
+                fetch_package(self.store, packaged.digest, folder)
+                loaded = checker.load(folder, expected_digest=packaged.digest)
+                positions = self.history.rows[start:end]
+                answers = checker.predict(
+                    loaded, self.history.table.take(positions).select(self.history.features)
+                )
+                checker.release(loaded)
+        except ClewError as error:
+            # Whatever keeps a package from answering is the gate's finding, and not this command's end.
+            return ServingFacts(False, float("inf"), 0, packaged.n_bytes, before, str(error))
+        return ServingFacts(True, _difference(expected, answers), end - start, packaged.n_bytes, before)
+
+
+def row_losses(metric: Metric, y: np.ndarray, answers: Predictions) -> np.ndarray:
+    """The metric's loss of each row; a class the model never saw got no chance from it."""
+    if not metric.needs_probabilities:
+        return metric.row_losses(y, predicted=answers.predicted)
+    if answers.probabilities is None or answers.classes is None:
+        raise TrainingFailed(
+            f"{metric.name} is measured on probabilities, and the model has no predict_proba(). Return a"
+            " classifier with probabilities, or choose metric='accuracy'."
+        )
+    widened, classes = with_unseen_classes(answers.probabilities, answers.classes, y)
+    return metric.row_losses(y, probabilities=widened, classes=classes)
+
+
+def _difference(one: Predictions, other: Predictions) -> float:
+    if one.probabilities is not None and other.probabilities is not None:
+        return float(np.abs(one.probabilities - other.probabilities).max(initial=0.0))
+    if one.predicted.dtype.kind == "f":
+        return float(np.abs(one.predicted - other.predicted).max(initial=0.0))
+    return float((one.predicted != other.predicted).mean())
+
+
+def scratch_code(store: Store, code: str, folder: Path) -> Path:
+    """The captured code laid out in `folder`, for a child to run from."""
+    from clew.tracking import materialise_code
+
+    materialise_code(store, code, folder)
+    return folder

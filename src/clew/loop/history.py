@@ -1,0 +1,144 @@
+"""The labelled rows of a snapshot in event order, as life would have shown them.
+
+A backtest may only ask two questions of the future: how many rows had *arrived* at a moment, and of how
+many the label had *matured*. Rows without a label never mature, so they are not counted here; rows are
+named by their ordinal among the labelled ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clew.entities import Duration, ModelDeclaration, RowRange
+from clew.errors import DataError
+
+Times = np.ndarray
+"""Moments as numpy ``datetime64[us]`` in UTC, shape ``(n,)``."""
+
+
+def as_moment(time: np.datetime64) -> datetime:
+    """An aware UTC datetime."""
+    moment: datetime = time.astype("datetime64[us]").item()
+    return moment.replace(tzinfo=UTC)
+
+
+def as_time(moment: datetime) -> np.datetime64:
+    """The numpy time of an aware datetime."""
+    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Labelled rows in event order.
+
+    Attributes
+    ----------
+    table
+        All rows of the snapshot, ordered by time and key, labelled or not.
+    rows
+        Positions of the labelled rows in `table`, shape ``(n,)``.
+    times, matured_at
+        Event time of each labelled row, and when its label was complete.
+    y
+        The labels, shape ``(n,)``.
+    features
+        Names of the columns a model gets.
+    """
+
+    declaration: ModelDeclaration
+    table: pa.Table
+    rows: np.ndarray
+    times: Times
+    matured_at: Times
+    y: np.ndarray
+    features: tuple[str, ...]
+
+    @classmethod
+    def of(cls, declaration: ModelDeclaration, table: pa.Table, features: tuple[str, ...]) -> History:
+        """Index the labelled rows of a snapshot's table.
+
+        Raises
+        ------
+        DataError
+            When no row has a label.
+        """
+        dataset = declaration.dataset
+        labels = table.column(dataset.label)
+        rows = np.flatnonzero(pc.is_valid(labels).to_numpy())
+        if not len(rows):
+            raise DataError(
+                f"No row of {dataset.name!r} has a label in column {dataset.label!r}; a model needs some.",
+                column=dataset.label,
+            )
+        times = table.column(dataset.time).to_numpy().astype("datetime64[us]")[rows]
+        return cls(
+            declaration,
+            table,
+            rows,
+            times,
+            matured_times(times, dataset.label_delay),
+            column_values(labels.take(pa.array(rows))),
+            features,
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def arrived(self, now: datetime) -> int:
+        """How many labelled rows have an event time before `now`."""
+        return int(np.searchsorted(self.times, as_time(now), side="left"))
+
+    def matured(self, now: datetime) -> int:
+        """How many labels are complete at `now`."""
+        return int(np.searchsorted(self.matured_at, as_time(now), side="right"))
+
+    def time_of(self, row: int) -> datetime:
+        return as_moment(self.times[min(max(row, 0), len(self) - 1)])
+
+    def ranges(self, pieces: Sequence[tuple[int, int]]) -> tuple[RowRange, ...]:
+        """Positions in the snapshot of runs of labelled rows; the unlabelled between them come along."""
+        return tuple(RowRange(int(self.rows[a]), int(self.rows[b - 1]) + 1) for a, b in pieces if b > a)
+
+    def column(self, name: str, start: int, end: int) -> np.ndarray:
+        """A column's values on labelled rows ``start`` to ``end``: floats for numbers, else objects."""
+        return column_values(self.table.column(name).take(pa.array(self.rows[start:end])))
+
+    def feature_columns(self, pieces: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Features of runs of labelled rows: numbers as floats (missing as NaN), categories as strings."""
+        positions = np.concatenate([self.rows[a:b] for a, b in pieces]) if pieces else np.empty(0, np.int64)
+        return [_design_column(self.table.column(name).take(pa.array(positions))) for name in self.features]
+
+
+def matured_times(times: Times, delay: Duration) -> Times:
+    """When labels of rows at `times` are complete."""
+    if not delay.months:
+        return times + np.timedelta64(delay.exact)
+    return np.array([as_time(delay.after(as_moment(time))) for time in times], dtype="datetime64[us]")
+
+
+def column_values(column: pa.ChunkedArray) -> np.ndarray:
+    """Values of a column without nulls in their own type: numbers and booleans as such, else objects."""
+    values: np.ndarray = column.to_numpy()
+    return values
+
+
+def _design_column(column: pa.ChunkedArray) -> np.ndarray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if (
+        pa.types.is_boolean(column.type)
+        or pa.types.is_integer(column.type)
+        or pa.types.is_floating(column.type)
+    ):
+        floats: np.ndarray = column.cast(pa.float64()).fill_null(float("nan")).to_numpy()
+        return floats
+    if pa.types.is_temporal(column.type):
+        return _design_column(column.cast(pa.timestamp("us")).cast(pa.int64()))
+    words: np.ndarray = column.cast(pa.string()).fill_null("").to_numpy()
+    return words.astype(object)

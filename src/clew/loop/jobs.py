@@ -1,0 +1,124 @@
+"""Jobs: long pieces of work as rows that move one idempotent step at a time.
+
+A job has a unique key, so that asking twice makes one; a step, so that a process that dies leaves off at
+a known place; and an owner, so that two processes never move the same job. Whoever holds the job moves it
+with `advance(job, now)`, each with its own clock: a live system, a replay, a backtest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Literal, TypeAlias
+
+from clew.entities import Json
+from clew.errors import StoreBusy
+from clew.storage import Store
+from clew.tracking import is_alive
+
+JobStatus: TypeAlias = Literal["running", "done", "refused", "failed"]
+
+LEASE = timedelta(minutes=10)
+"""How long a claim is honoured when its owner lives on another machine and cannot be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A piece of work and where it stands. `state` is what its steps hand on, as plain JSON."""
+
+    id: str
+    key: str
+    kind: str
+    deployment: str
+    step: str
+    status: JobStatus = "running"
+    state: Json = field(default_factory=dict)
+    result: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.status != "running"
+
+    def then(self, step: str, **state: object) -> Job:
+        """This job at another step, with more state."""
+        return replace(self, step=step, state={**self.state, **state})
+
+    def ended(self, status: JobStatus, **state: object) -> Job:
+        return replace(self, step="end", status=status, state={**self.state, **state})
+
+
+Step: TypeAlias = Callable[[Job, datetime], Job]
+
+
+def open_job(
+    store: Store, *, key: str, kind: str, deployment: str, step: str, owner: str, now: datetime
+) -> Job:
+    """The job with this key, claimed for `owner`; made at `step` when there is none.
+
+    A job that its owner left unfinished is taken over where it stands.
+
+    Raises
+    ------
+    StoreBusy
+        When another living process holds it, naming that process.
+    """
+    job_id = hashlib.sha256(key.encode()).hexdigest()[:16]
+    fresh = {"id": job_id, "key": key, "kind": kind, "deployment": deployment, "step": step}
+    with store.write() as tx:
+        tx.insert_if_absent(
+            "jobs",
+            fresh | {"status": "running", "state": {}, "lease_owner": owner, "lease_until": now + LEASE,
+                     "created_at": now, "updated_at": now},
+        )  # fmt: skip
+        row = tx.get("jobs", id=job_id)
+        assert row is not None  # noqa: S101 - it was inserted above, in this transaction
+        holder = row["lease_owner"]
+        if row["status"] == "running" and holder not in (None, owner) and _still_held(row):
+            raise StoreBusy(
+                f"{kind} {deployment!r} is being run by process {holder} since"
+                f" {row['created_at']:%Y-%m-%d %H:%M} UTC. Wait for it, or end that process and repeat."
+            )
+        tx.update("jobs", {"id": job_id}, {"lease_owner": owner, "lease_until": now + LEASE})
+    return Job(job_id, key, kind, deployment, row["step"], row["status"], row["state"], row["result"])
+
+
+def _still_held(row: Mapping[str, object]) -> bool:
+    owner = row["lease_owner"]
+    return isinstance(owner, str) and is_alive(owner)
+
+
+def advance(store: Store, job: Job, steps: Mapping[str, Step], now: datetime) -> Job:
+    """Do the job's present step and record where it stands then; a job that is over stays as it is.
+
+    A step may return the job unchanged: it waits, and will be asked again at a later `now`. The step's
+    effects must be idempotent, since a process may die after them and before the record.
+    """
+    if job.is_over:
+        return job
+    moved = steps[job.step](job, now)
+    if moved != job:
+        record(store, moved, now)
+    return moved
+
+
+def run_to_end(store: Store, job: Job, steps: Mapping[str, Step], clock: Callable[[], datetime]) -> Job:
+    """Advance until the job is over."""
+    while not job.is_over:
+        job = advance(store, job, steps, clock())
+    return job
+
+
+def record(store: Store, job: Job, now: datetime) -> None:
+    """Write down where the job stands."""
+    with store.write() as tx:
+        values = {"step": job.step, "status": job.status, "state": job.state, "result": job.result}
+        tx.update("jobs", {"id": job.id}, values | {"updated_at": now})
+
+
+def restarted(store: Store, job: Job, step: str, now: datetime) -> Job:
+    """The job back at `step`, for work that is replayed from its beginning because it is deterministic."""
+    again = replace(job, step=step, status="running", state={}, result=None)
+    record(store, again, now)
+    return again

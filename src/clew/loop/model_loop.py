@@ -1,0 +1,563 @@
+"""The loop of one model: score what matured, look, decide, act.
+
+`ModelLoop.tick(now)` is the whole of it. What it acts on is a `World`: history in a backtest, running
+servers in life. The decisions themselves are made by `clew.loop.decide.decide`, which is pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal, Protocol
+
+import numpy as np
+
+from clew.entities import Decision, Finding
+from clew.errors import TrainingFailed
+from clew.loop.decide import Episode, Situation, Standing, decide, evidence_needed
+from clew.loop.orders import Orders
+from clew.loop.policy import (
+    BACK_OFF,
+    ONSET_FIRST_FIT,
+    ORDERED_LOOKS,
+    RECIPES,
+    REFIT_EVERY,
+    REFIT_NEW_SHARE,
+    RETIRED_KEPT,
+    SMALLEST_SCORED,
+    SMALLEST_WINDOW,
+    TIE_AFTER,
+    TIE_CONFIDENCE,
+    Policy,
+)
+from clew.loop.standing import (
+    Contestant,
+    FittedModel,
+    Origin,
+    Pieces,
+    Scorer,
+    Segment,
+    evidence_ratio,
+    fresh_evidence,
+    n_new_rows,
+    newest_pieces,
+    upper_level,
+)
+from clew.monitoring.risk import LossScale, RiskMonitor
+from clew.stats.arrays import FloatArray
+from clew.stats.paired import PairedComparison, paired_comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What goes to the gate: a recipe to be refitted on `pieces`, or the fixed version `model`.
+
+    `judged` says which fits answered the rows it is judged on. `evidence` is given when it was proven
+    better, and None when it takes a tie.
+    """
+
+    name: str
+    why: str
+    pieces: Pieces
+    model: FittedModel | None
+    judged: tuple[Segment, ...]
+    evidence: float | None
+    evidence_needed: float | None
+    must_be_better: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseOutcome:
+    """How a release ended: ``promoted`` with the model that answers now, ``refused`` or ``rolled back``."""
+
+    kind: Literal["promoted", "refused", "undecided", "rolled back"]
+    candidate: str
+    model: FittedModel | None
+
+
+class World(Scorer, Protocol):
+    """What the loop of a model acts on."""
+
+    def arrived(self, now: datetime) -> int: ...
+    def matured(self, now: datetime) -> int: ...
+    def time_of(self, row: int) -> datetime: ...
+    def times(self, start: int, end: int) -> np.ndarray: ...
+    def constant_loss(self, start: int, end: int) -> float:
+        """Mean loss, as a share of the bound, of the best constant answer on these rows."""
+        ...
+
+    def fit(self, purpose: str, pieces: Pieces, now: datetime) -> FittedModel:
+        """Fit on these rows; raises TrainingFailed."""
+        ...
+
+    def watch(self, now: datetime) -> list[Finding]:
+        """What the features of new rows have shown against the champion's: drift, a broken contract."""
+        ...
+
+    def found(self, finding: Finding) -> str:
+        """Store a finding; its id."""
+        ...
+
+    def decided(self, decision: Decision, about: FittedModel | None) -> None:
+        """Store a decision, and the model it is about; called before anything acts on it."""
+        ...
+
+    def begin_release(
+        self, candidate: Candidate, champion: FittedModel, anchor: FittedModel, now: datetime
+    ) -> None: ...
+    def advance_release(self, now: datetime) -> ReleaseOutcome | None:
+        """Move the release under way as far as it can go now; its outcome once it is over."""
+        ...
+
+
+class ModelLoop:
+    """The loop of one model.
+
+    Parameters
+    ----------
+    policy
+        What it holds to.
+    world
+        What it acts on.
+    champion
+        The first champion.
+    reference
+        Upper bound of the champion's healthy mean loss, as a share of the loss bound.
+    n_rows
+        Labelled rows there will be at most, to make room for.
+    now
+        When life begins.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        world: World,
+        champion: FittedModel,
+        reference: float,
+        n_rows: int,
+        now: datetime,
+    ) -> None:
+        self.policy, self.world, self.n_rows = policy, world, n_rows
+        self.champion, self.reference = champion, reference
+        self.first = self.anchor = champion
+        self.seen = self.champion_since = world.matured(now)
+        self.contestants: dict[str, Contestant] = {}
+        self.retired: list[str] = []
+        self.episode: Episode | None = None
+        self.quarantined: list[tuple[int, int]] = []
+        self.is_releasing = False
+        self.orders = Orders(policy.declaration.retrain, now, self.seen)
+        self.fits_today: tuple[object, int] = (None, 0)
+        if policy.is_auto:
+            for length in RECIPES:
+                self._add(_recipe_name(length), "recipe", length=length)
+        self.next_refit = self.next_tie = self.seen
+        self.anchor_evidence = fresh_evidence(policy)
+        self.risk = self._fresh_monitor()
+        self._take_office(champion, np.full(n_rows, np.nan))
+
+    # -- a tick --------------------------------------------------------------------------------------
+
+    def tick(self, now: datetime) -> None:
+        """Take in what matured since the last tick, look, decide, act."""
+        matured = self.world.matured(now)
+        if matured > self.seen:
+            self._score(self.seen, matured)
+            self.seen = matured
+        watched = self.world.watch(now)
+        for finding in watched:
+            self.world.found(finding)
+        has_drifted = any(finding.monitor == "drift" for finding in watched)
+        page = self._page(now)
+        for decision in decide(self._situation(now, page, has_drifted), self.policy):
+            self._act(decision, page, now)
+        if self.episode is not None:
+            self._refit_onset(now)
+        if self.is_releasing:
+            self._follow_release(now)
+
+    def _score(self, start: int, end: int) -> None:
+        first = max(start, self.champion.first_row)
+        if first < end:
+            self.losses[first:end] = self.world.scored(self.champion, first, end).losses
+        for contestant in self.contestants.values():
+            contestant.score(start, end, self.world)
+            contestant.bet_against(self.losses, start, end)
+        known = ~np.isnan(self.losses[start:end])
+        self.risk = self.risk.observe(self.losses[start:end][known], self.world.times(start, end)[known])
+        self._compare_with_anchor(start, end)
+
+    def _compare_with_anchor(self, start: int, end: int) -> None:
+        anchor = self.contestants.get("anchor")
+        if anchor is None:
+            return
+        gains = anchor.losses[start:end] - self.losses[start:end]
+        self.anchor_evidence = self.anchor_evidence.extended(gains[~np.isnan(gains)])[0]
+
+    def _page(self, now: datetime) -> Finding | None:
+        if self.episode is not None:
+            return None
+        scale = LossScale(self.policy.metric, self.policy.bound)
+        return self.risk.finding(self.policy.declaration.name, scale, now)
+
+    # -- what is seen ----------------------------------------------------------------------------------
+
+    def _situation(self, now: datetime, page: Finding | None, has_drifted: bool) -> Situation:
+        start = self._recent_start()
+        recent = _known(self.losses[start : self.seen])
+        tie_due = self.seen >= self.next_tie
+        standings = tuple(self._standing(c, start, tie_due) for c in self._rivals())
+        if tie_due:
+            self.next_tie = self.seen + self.policy.rows(TIE_AFTER)
+        return Situation(
+            now=now,
+            n_matured=self.seen,
+            n_since_promotion=self.seen - self.champion_since,
+            harm=evidence_ratio(self.risk.detector.evidence),
+            page=page,
+            recent_loss=float(recent.mean()) if len(recent) else math.nan,
+            n_recent=len(recent),
+            reference=self.reference,
+            standings=standings,
+            episode=self.episode,
+            is_releasing=self.is_releasing,
+            tie_due=tie_due,
+            anchor_evidence=evidence_ratio(self.anchor_evidence),
+            due_recipes=self._due_recipes(now),
+            orders=self.orders.due(now, self.seen, has_drifted),
+        )
+
+    def _recent_start(self) -> int:
+        """First of the rows of late: the newest W/2, and in an episode none before its onset."""
+        recent = max(0, self.seen - self.policy.rows(TIE_AFTER))
+        return recent if self.episode is None else max(recent, self.episode.onset_row)
+
+    def _rivals(self) -> list[Contestant]:
+        return [c for c in self.contestants.values() if c.fits and c.model.name != self.champion.name]
+
+    def _standing(self, contestant: Contestant, start: int, tie_due: bool) -> Standing:
+        if contestant.origin == "ordered":
+            return self._ordered_standing(contestant)
+        theirs, ours = contestant.losses[start : self.seen], self.losses[start : self.seen]
+        both = ~np.isnan(theirs) & ~np.isnan(ours)
+        answered = np.flatnonzero(~np.isnan(theirs))
+        compared = tie_due and contestant.origin == "recipe"
+        return Standing(
+            name=contestant.name,
+            origin=contestant.origin,
+            evidence=evidence_ratio(contestant.evidence),
+            n_scored=contestant.n_scored,
+            gain=float((ours[both] - theirs[both]).mean()) if both.any() else math.nan,
+            skill=self._skill(theirs[answered], start + answered),
+            mean_loss=float(theirs[answered].mean()) if len(answered) else math.inf,
+            n_recent=len(answered),
+            n_rows=contestant.model.n_rows,
+            waits=self.seen < contestant.waits_until,
+            champion=paired_comparison(ours[both], theirs[both], TIE_CONFIDENCE) if compared else None,
+            anchor=self._against_anchor(contestant, start, TIE_CONFIDENCE) if compared else None,
+        )
+
+    def _ordered_standing(self, contestant: Contestant) -> Standing:
+        """An ordered candidate is judged on all rows since its fit, at its next look."""
+        start, looks = contestant.model.first_row, ORDERED_LOOKS
+        theirs, ours = contestant.losses[start : self.seen], self.losses[start : self.seen]
+        both = ~np.isnan(theirs) & ~np.isnan(ours)
+        n = int(both.sum())
+        due = contestant.n_looks < len(looks) and n >= looks[contestant.n_looks]
+        confidence = 1 - (1 - TIE_CONFIDENCE) / len(looks)
+        rows = start + np.flatnonzero(both)
+        return Standing(
+            name=contestant.name,
+            origin="ordered",
+            evidence=evidence_ratio(contestant.evidence),
+            n_scored=contestant.n_scored,
+            gain=float((ours[both] - theirs[both]).mean()) if n else math.nan,
+            skill=self._skill(theirs[both], rows),
+            mean_loss=float(theirs[both].mean()) if n else math.inf,
+            n_recent=n,
+            n_rows=contestant.model.n_rows,
+            waits=self.seen < contestant.waits_until,
+            champion=paired_comparison(ours[both], theirs[both], confidence) if due else None,
+            anchor=self._against_anchor(contestant, start, confidence) if due else None,
+            n_looks=contestant.n_looks,
+        )
+
+    def _against_anchor(
+        self, contestant: Contestant, start: int, confidence: float
+    ) -> PairedComparison | None:
+        anchor = self.contestants.get("anchor")
+        if anchor is None:
+            return None
+        theirs, anchors = contestant.losses[start : self.seen], anchor.losses[start : self.seen]
+        both = ~np.isnan(theirs) & ~np.isnan(anchors)
+        return paired_comparison(anchors[both], theirs[both], confidence)
+
+    def _skill(self, losses: FloatArray, rows: np.ndarray) -> float:
+        if len(losses) < SMALLEST_SCORED:
+            return 0.0
+        constant = self.world.constant_loss(int(rows[0]), int(rows[-1]) + 1)
+        return 1 - float(losses.mean()) / max(constant, 1e-9)
+
+    # -- acting ----------------------------------------------------------------------------------------
+
+    def _act(self, decision: Decision, page: Finding | None, now: datetime) -> None:
+        if decision.kind == "page" and page is not None:
+            decision = replace(decision, findings=(self.world.found(page),))
+        contestant = self.contestants.get(decision.evidence.get("candidate", ""))
+        self.world.decided(decision, contestant.model if contestant else None)
+        actions: dict[str, Callable[[], None]] = {
+            "page": lambda: self._open_episode(page),
+            "recovered": self._recover,
+            "accepted": self._accept,
+            "release": lambda: self._release(decision, now),
+            "refused": lambda: self._hold_back(decision.evidence["candidate"]),
+            "undecided": lambda: self._look_again(decision.evidence["candidate"]),
+            "anchor": lambda: self._set_anchor(self.champion),
+            "order": lambda: self._order(now),
+            "refit": lambda: self._refit(decision.evidence["recipes"], now),
+        }
+        actions[decision.kind]()
+
+    def _open_episode(self, page: Finding | None) -> None:
+        assert page is not None  # noqa: S101 - a page decision comes from a page
+        assert page.onset is not None  # noqa: S101 - a page says since when
+        onset_row = max(self.champion_since, int(np.searchsorted(self._all_times(), _as_time(page.onset))))
+        self.episode = Episode(onset_row, self.seen, page.onset, self.reference)
+        self._add("since onset", "onset")
+
+    def _all_times(self) -> np.ndarray:
+        return self.world.times(0, self.seen)
+
+    def _recover(self) -> None:
+        """The rows between were the fault: no recipe may learn from them."""
+        assert self.episode is not None  # noqa: S101 - decide() saw it open
+        onset = self.episode.onset_row
+        losses = np.nan_to_num(self.losses[onset : self.seen], nan=self.reference)
+        excess = np.cumsum(losses - self.reference - self.policy.margin)
+        self.quarantined.append((onset, onset + int(np.argmax(excess)) + 1))
+        self._close_episode()
+        for contestant in self.contestants.values():
+            if contestant.origin == "recipe" and contestant.fits and self._learned_from_fault(contestant):
+                contestant.fits.clear()
+                contestant.begin_again(self.policy)
+        self.next_refit = self.seen
+
+    def _learned_from_fault(self, contestant: Contestant) -> bool:
+        start, end = self.quarantined[-1]
+        return any(a < end and b > start for a, b in contestant.model.pieces)
+
+    def _accept(self) -> None:
+        recent = _known(self.losses[self._recent_start() : self.seen])
+        self.reference = upper_level(recent)
+        self._close_episode()
+
+    def _close_episode(self) -> None:
+        self.episode = None
+        self.contestants.pop("since onset", None)
+        self._watch_anew()
+
+    def _hold_back(self, name: str) -> None:
+        contestant = self.contestants.get(name)
+        if contestant is None:
+            return
+        if contestant.origin == "ordered":
+            del self.contestants[name]
+            return
+        contestant.n_refusals += 1
+        wait = BACK_OFF * 2 ** (contestant.n_refusals - 1)
+        contestant.waits_until = self.seen + self.policy.rows(wait)
+
+    def _look_again(self, name: str) -> None:
+        self.contestants[name].n_looks += 1
+
+    # -- fits --------------------------------------------------------------------------------------------
+
+    def _due_recipes(self, now: datetime) -> tuple[str, ...]:
+        if self.seen < self.next_refit or not self._may_fit(now):
+            return ()
+        due = [c.name for c in self.contestants.values() if c.origin == "recipe" and self._is_stale(c)]
+        if not due:
+            self.next_refit = self.seen + self.policy.rows(REFIT_EVERY)
+        return tuple(due)
+
+    def _is_stale(self, contestant: Contestant) -> bool:
+        pieces = self._pieces_of(contestant)
+        n = sum(b - a for a, b in pieces)
+        if n < SMALLEST_WINDOW:
+            return False
+        return not contestant.fits or n_new_rows(pieces, contestant.model.pieces) >= REFIT_NEW_SHARE * n
+
+    def _pieces_of(self, contestant: Contestant) -> Pieces:
+        if contestant.origin == "onset":
+            assert self.episode is not None  # noqa: S101 - it exists only within an episode
+            return ((self.episode.onset_row, self.seen),)
+        length = math.inf if contestant.length is None else contestant.length * self.policy.window
+        return newest_pieces(self.seen, length, self.quarantined)
+
+    def _refit(self, names: list[str], now: datetime) -> None:
+        self.next_refit = self.seen + self.policy.rows(REFIT_EVERY)
+        for name in names:
+            self._fit(self.contestants[name], now)
+
+    def _refit_onset(self, now: datetime) -> None:
+        contestant = self.contestants.get("since onset")
+        if contestant is None or self.episode is None or not self._may_fit(now):
+            return
+        n_had = contestant.model.n_rows if contestant.fits else 0
+        if self.seen - self.episode.onset_row >= max(ONSET_FIRST_FIT, 2 * n_had):
+            self._fit(contestant, now)
+
+    def _fit(self, contestant: Contestant, now: datetime) -> None:
+        if not self._may_fit(now):
+            return
+        self.fits_today = (now.date(), self.fits_today[1] + 1 if self.fits_today[0] == now.date() else 1)
+        try:
+            model = self.world.fit(contestant.name, self._pieces_of(contestant), now)
+        except TrainingFailed as error:
+            # A challenger that cannot be fitted harms nobody: the champion goes on answering.
+            first_line = str(error).partition("\n")[0]
+            sentence = f"{contestant.name} could not be fitted: {first_line}"
+            self.world.decided(Decision("fit failed", now, sentence, {"candidate": contestant.name}), None)
+            self._hold_back(contestant.name)
+            return
+        contestant.fits.append(model)
+
+    def _may_fit(self, now: datetime) -> bool:
+        limit, (day, n) = self.policy.fits_per_day, self.fits_today
+        return limit is None or day != now.date() or n < limit
+
+    def _order(self, now: datetime) -> None:
+        for name in [c.name for c in self.contestants.values() if c.origin == "ordered"]:
+            del self.contestants[name]
+        contestant = self._add(f"ordered {now:%Y-%m-%d}", "ordered", length=self._ordered_length())
+        self._fit(contestant, now)
+        if not contestant.fits:
+            self.contestants.pop(contestant.name, None)
+
+    def _ordered_length(self) -> float:
+        return math.inf if self.policy.declaration.train_window is None else 1.0
+
+    # -- releases ----------------------------------------------------------------------------------------
+
+    def _release(self, decision: Decision, now: datetime) -> None:
+        contestant = self.contestants[decision.evidence["candidate"]]
+        why = decision.evidence["why"]
+        proven = why in ("better", "repair")
+        is_recipe = contestant.origin in ("recipe", "onset", "ordered")
+        start = contestant.model.first_row if contestant.origin == "ordered" else self._recent_start()
+        candidate = Candidate(
+            name=contestant.name,
+            why=why,
+            pieces=self._pieces_of(contestant) if is_recipe else contestant.model.pieces,
+            model=None if is_recipe else contestant.model,
+            judged=contestant.answered(start, self.seen),
+            evidence=evidence_ratio(contestant.evidence) if proven else None,
+            evidence_needed=evidence_needed(len(self._rivals())) if proven else None,
+            must_be_better=why == "repair",
+        )
+        self.is_releasing = True
+        self.world.begin_release(candidate, self.champion, self.anchor, now)
+
+    def _follow_release(self, now: datetime) -> None:
+        outcome = self.world.advance_release(now)
+        if outcome is None:
+            return
+        self.is_releasing = False
+        if outcome.kind == "undecided":
+            # A few more labels may settle it, so it comes back soon, and is not punished.
+            self.contestants[outcome.candidate].waits_until = self.seen + SMALLEST_SCORED
+            return
+        if outcome.model is None or outcome.kind != "promoted":
+            self._hold_back(outcome.candidate)
+            return
+        self._promote(outcome.candidate, outcome.model)
+
+    def _promote(self, name: str, model: FittedModel) -> None:
+        contestant = self.contestants[name]
+        if self.episode is None:
+            # What it showed on rows after its fit; rows of an open episode never set the level.
+            recent = _known(contestant.losses[self._recent_start() : self.seen])
+            self.reference = upper_level(recent) if len(recent) >= SMALLEST_SCORED else self.reference
+        self._retire(self.champion)
+        is_fixed = model.name == contestant.model.name
+        losses = contestant.losses.copy() if is_fixed else np.full(self.n_rows, np.nan)
+        if contestant.origin == "ordered":
+            del self.contestants[name]
+        self.contestants.pop("since onset", None)
+        self.episode = None
+        self._take_office(model, losses)
+
+    def _take_office(self, champion: FittedModel, losses: FloatArray) -> None:
+        self.champion, self.losses, self.champion_since = champion, losses, self.seen
+        self.next_tie = self.seen + self.policy.rows(TIE_AFTER)
+        self.anchor_evidence = fresh_evidence(self.policy)
+        for contestant in self.contestants.values():
+            contestant.begin_again(self.policy)
+        self._watch_anew()
+
+    def _watch_anew(self) -> None:
+        self.risk = self._fresh_monitor()
+
+    def _fresh_monitor(self) -> RiskMonitor:
+        policy = self.policy
+        # A limit of one or more could never be crossed: the monitor then watches for total collapse.
+        reference = min(self.reference, 0.98 - policy.margin)
+        since = self.world.time_of(self.seen)
+        return RiskMonitor.start(reference, policy.margin, policy.page_alpha, policy.quarter_rows, since)
+
+    def _retire(self, champion: FittedModel) -> None:
+        """It goes on competing; only the newest few, the anchor and the first champion are kept."""
+        name = f"version of {champion.name}"
+        if champion.name != self.anchor.name and name not in self.contestants:
+            self._add(name, "retired", model=champion, losses=self.losses)
+            self.retired.append(name)
+        if champion.name == self.anchor.name and "anchor" not in self.contestants:
+            self._add("anchor", "anchor", model=champion, losses=self.losses)
+        kept = [n for n in self.retired if n in self.contestants]
+        for old in kept[:-RETIRED_KEPT]:
+            if self.contestants[old].model.name != self.first.name:
+                del self.contestants[old]
+        self.retired = [n for n in kept if n in self.contestants]
+
+    def _set_anchor(self, model: FittedModel) -> None:
+        old = self.contestants.pop("anchor", None)
+        self.anchor = model
+        self.anchor_evidence = fresh_evidence(self.policy)
+        if old is not None:
+            name = f"version of {old.model.name}"
+            self._add(name, "retired", model=old.model, losses=old.losses)
+            self.retired.append(name)
+        self.contestants.pop(f"version of {model.name}", None)
+
+    def _add(
+        self,
+        name: str,
+        origin: Origin,
+        *,
+        length: float | None = None,
+        model: FittedModel | None = None,
+        losses: FloatArray | None = None,
+    ) -> Contestant:
+        track = np.full(self.n_rows, np.nan) if losses is None else losses.copy()
+        contestant = Contestant(name, origin, fresh_evidence(self.policy), track, length)
+        if model is not None:
+            # It was scored up to now as champion; from here on as a contestant.
+            contestant.fits.append(replace(model, first_row=min(model.first_row, self.seen)))
+        self.contestants[name] = contestant
+        return contestant
+
+
+def _known(losses: FloatArray) -> FloatArray:
+    known: FloatArray = losses[~np.isnan(losses)]
+    return known
+
+
+def _as_time(moment: datetime) -> np.datetime64:
+    return np.datetime64(moment.replace(tzinfo=None), "us")
+
+
+def _recipe_name(length: float) -> str:
+    return "all history" if math.isinf(length) else f"newest {length:g}W"

@@ -1,0 +1,404 @@
+"""A release: how a candidate comes from a verdict to every request, one recorded step at a time.
+
+The steps are ``fit`` (its recipe on everything matured), ``gate``, ``register`` and ``rollout``. They are the
+steps of a job, so each is written down when it is done and can be done again without harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from clew.entities import Decision, GateReport, Version
+from clew.errors import PackageError, TrainingFailed
+from clew.loop.baselines import baseline_losses
+from clew.loop.fitter import Fitter, Packaged, row_losses
+from clew.loop.gate import ContractFacts, GateFacts, LeakageFacts, ServingFacts, hold_gate
+from clew.loop.history import as_moment
+from clew.loop.jobs import Job, advance, open_job, restarted
+from clew.loop.model_loop import Candidate, ReleaseOutcome
+from clew.loop.policy import Policy
+from clew.loop.rollout import Rollout
+from clew.loop.standing import FittedModel, Pieces, Segment
+from clew.registry import register
+from clew.stats.arrays import FloatArray
+from clew.stats.metrics import Metric, metric_named
+from clew.training import Child
+
+NEWEST_ROWS = 500
+"""Decisions that flip are counted on this many of the newest rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a candidate did on the rows it is judged on; arrays of shape ``(n,)``.
+
+    `rows` are ordinals of labelled rows, ascending; `pieces` what the newest fit among the judges learned
+    from.
+    """
+
+    rows: np.ndarray
+    raw: FloatArray
+    correct: np.ndarray
+    confidence: FloatArray
+    pieces: Pieces
+
+
+class ReleaseDesk:
+    """Where releases of one deployment are carried out, one at a time.
+
+    Parameters
+    ----------
+    deployment
+        A live model, or a backtest's simulated one.
+    checker
+        A second child, in which packages are loaded to see whether they answer.
+    announce
+        Called with each decision and with each gate's report.
+    """
+
+    def __init__(
+        self,
+        fitter: Fitter,
+        policy: Policy,
+        deployment: str,
+        checker: Child,
+        announce: Callable[[Decision, GateReport | None], None],
+    ) -> None:
+        self.fitter, self.policy, self.deployment = fitter, policy, deployment
+        self._checker, self._announce = checker, announce
+        self.versions: dict[str, Version] = {}
+        self.package_bytes: dict[str, int] = {}
+        self.n_releases = 0
+        self.model: FittedModel | None = None
+        self._rollout: Rollout | None = None
+
+    # -- the door --------------------------------------------------------------------------------------
+
+    def begin(self, candidate: Candidate, champion: FittedModel, anchor: FittedModel, now: datetime) -> None:
+        """Open the job of a release; `advance` carries it out."""
+        self.n_releases += 1
+        self._candidate, self._champion, self._anchor = candidate, champion, anchor
+        self.model = None
+        self._report: GateReport | None = None
+        self._rollout, self._rollout_row = None, 0
+        key = f"{self.deployment}/release/{self.n_releases}"
+        store, owner = self.fitter.store, self.fitter.thread.owner
+        job = open_job(
+            store, key=key, kind="release", deployment=self.deployment, step="fit", owner=owner, now=now
+        )
+        # A replay comes here again with the same candidate; its steps are idempotent, so it begins anew.
+        self.job = job if job.step == "fit" and not job.is_over else restarted(store, job, "fit", now)
+
+    def advance(self, now: datetime) -> ReleaseOutcome | None:
+        """Move the release as far as it can go at `now`; its outcome once it is over."""
+        steps = {"fit": self._fit, "gate": self._gate, "register": self._register, "roll out": self._roll_out}
+        while not self.job.is_over:
+            moved = advance(self.fitter.store, self.job, steps, now)
+            if moved == self.job:
+                return None
+            self.job = moved
+        kind = {"done": "promoted", "refused": "refused", "failed": "refused"}[self.job.status]
+        outcome = self.job.state.get("outcome", kind)
+        return ReleaseOutcome(outcome, self._candidate.name, self.model)
+
+    @property
+    def canary(self) -> tuple[FittedModel, float] | None:
+        """The candidate that answers a share of the requests now, and that share."""
+        if (
+            self._rollout is None
+            or self.model is None
+            or self._rollout.is_complete
+            or not self._rollout.share
+        ):
+            return None
+        return self.model, self._rollout.share
+
+    # -- steps -----------------------------------------------------------------------------------------
+
+    def _fit(self, job: Job, now: datetime) -> Job:
+        candidate = self._candidate
+        if candidate.model is not None:
+            self.model = candidate.model
+            return job.then("gate", candidate=candidate.name)
+        try:
+            first_row = self.fitter.history.arrived(now)
+            self.model = self.fitter.fit(f"release of {candidate.name}", candidate.pieces, first_row)
+        except TrainingFailed as error:
+            return self._refused(job, now, f"the refit failed: {str(error).partition(chr(10))[0]}")
+        return job.then("gate", candidate=candidate.name, fit=self.model.name, run=self.model.run)
+
+    def _gate(self, job: Job, now: datetime) -> Job:
+        assert self.model is not None  # noqa: S101 - the step before made it
+        judged = judge(self.fitter, self._candidate, self._champion, self._anchor)
+        try:
+            packaged = self.fitter.package(self.model, self._metrics(judged))
+            serving = self.fitter.served(
+                self.model, packaged, self._checker, self.package_bytes.get(self._champion.name)
+            )
+        except PackageError as error:
+            packaged, serving = None, ServingFacts(False, float("inf"), 0, 0, error=str(error))
+        facts = gate_facts(self.fitter, self.policy, self._candidate, self.model, judged, serving,
+                           self._champion, self._anchor)  # fmt: skip
+        self._report = hold_gate(facts)
+        self._packaged = packaged
+        if self._report.outcome != "pass" or packaged is None:
+            return self._held_back(job, now, self._report)
+        sentence = f"{self._candidate.name}, refitted on {self.model.n_rows:,} rows, passed the gate"
+        decision = Decision("gate passed", now, sentence, {"checks": len(self._report.checks)})
+        self._announce(decision, self._report)
+        return job.then("register", package=packaged.digest)
+
+    def _held_back(self, job: Job, now: datetime, report: GateReport) -> Job:
+        worst = next(check for check in report.checks if check.outcome == report.outcome)
+        kind = "undecided" if report.outcome == "undecided" else "refused"
+        words = "waits at the gate" if kind == "undecided" else "is refused at the gate"
+        sentence = f"{self._candidate.name} {words}: {worst.name}: {worst.sentence}"
+        self._announce(Decision(kind, now, sentence, {"candidate": self._candidate.name}), report)
+        return job.ended("refused", outcome=kind)
+
+    def _refused(self, job: Job, now: datetime, why: str) -> Job:
+        sentence = f"{self._candidate.name} is refused: {why}"
+        self._announce(Decision("refused", now, sentence, {"candidate": self._candidate.name}), None)
+        return job.ended("refused", outcome="refused")
+
+    def _register(self, job: Job, now: datetime) -> Job:
+        model, packaged = self.model, self._packaged
+        assert model is not None  # noqa: S101 - made by the first step
+        assert packaged is not None  # noqa: S101 - the gate passed
+        if model.name not in self.versions:
+            self.enter(model, packaged, self._report, {}, now, reason=self._candidate.why)
+        self._rollout = Rollout.begin(model.name, self.policy.declaration.rollout, now)
+        self._rollout_row = self.fitter.history.matured(now)
+        return job.then("roll out", version=self.versions[model.name].number)
+
+    def enter(
+        self,
+        model: FittedModel,
+        packaged: Packaged,
+        report: GateReport | None,
+        metrics: Mapping[str, float],
+        now: datetime,
+        *,
+        reason: str,
+    ) -> Version:
+        """Register a package as the deployment's next version."""
+        version = register(
+            self.fitter.store,
+            deployment=self.deployment,
+            model=self.policy.declaration.name,
+            run=model.run,
+            package=packaged.digest,
+            flavor=packaged.flavor,
+            metrics=metrics,
+            gate=report,
+            now=now,
+            actor="loop",
+            reason=reason,
+        )
+        self.versions[model.name] = version
+        self.package_bytes[model.name] = packaged.n_bytes
+        return version
+
+    def _roll_out(self, job: Job, now: datetime) -> Job:
+        assert self.model is not None  # noqa: S101 - made by the first step
+        assert self._rollout is not None  # noqa: S101 - begun by the step before
+        self._observe(now)
+        if self._rollout.must_roll_back:
+            return self._rolled_back(job, now)
+        before, self._rollout = self._rollout, self._rollout.advanced(now)
+        version = self.versions[self.model.name].number
+        if not self._rollout.is_complete:
+            if self._rollout.stage == before.stage:
+                return job
+            step = self._rollout.steps[self._rollout.stage]
+            sentence = (
+                f"version {version} goes on to {step}; {self._n_compared} labelled rows compared so far"
+            )
+            self._announce(Decision("rollout", now, sentence, {"version": version, "stage": str(step)}), None)
+            return job.then("roll out", stage=self._rollout.stage)
+        sentence = f"champion is version {version} ({self._candidate.name}, {self.model.n_rows:,} rows)"
+        facts = {"version": version, "candidate": self._candidate.name, "rows": self.model.n_rows,
+                 "why": self._candidate.why, "compared": self._n_compared}  # fmt: skip
+        self._announce(Decision("promoted", now, sentence, facts), None)
+        return job.ended("done", outcome="promoted")
+
+    @property
+    def _n_compared(self) -> int:
+        return 0 if self._rollout is None else self._rollout.harm.n_rows
+
+    def _observe(self, now: datetime) -> None:
+        """Compare candidate and champion on what matured since the rollout began: both know it only now."""
+        assert self.model is not None  # noqa: S101 - see _roll_out
+        assert self._rollout is not None  # noqa: S101 - see _roll_out
+        end = self.fitter.history.matured(now)
+        start = max(self._rollout_row, self.model.first_row, self._champion.first_row)
+        if start >= end:
+            return
+        ours, theirs = (self.fitter.scored(m, start, end).losses for m in (self._champion, self.model))
+        self._rollout = self._rollout.observed(ours, theirs, self.policy.margin)
+        self._rollout_row = end
+
+    def _rolled_back(self, job: Job, now: datetime) -> Job:
+        assert self.model is not None  # noqa: S101 - see _roll_out
+        version = self.versions[self.model.name].number
+        sentence = (
+            f"version {version} is rolled back: worse than the champion by more than the margin on"
+            f" {self._n_compared} rows"
+        )
+        self._announce(
+            Decision("rolled back", now, sentence, {"version": version, "n": self._n_compared}), None
+        )
+        return job.ended("refused", outcome="rolled back")
+
+    def _metrics(self, judged: Judged) -> dict[str, float]:
+        if not len(judged.raw):
+            return {}
+        return {self.policy.metric.name: self.policy.metric.value(judged.raw)}
+
+
+# -- facts for the gate ----------------------------------------------------------------------------------
+
+
+def judge(fitter: Fitter, candidate: Candidate, champion: FittedModel, anchor: FittedModel) -> Judged:
+    """The rows a candidate is judged on: answered by its fits, and by champion and anchor as well."""
+    earliest = max(champion.first_row, anchor.first_row)
+    parts = [(max(s.start, earliest), s.end, s.model) for s in candidate.judged if s.end > earliest]
+    if not parts:
+        empty = np.empty(0)
+        return Judged(np.empty(0, np.int64), empty, empty, empty, candidate.pieces)
+    scored = [fitter.scored(model, start, end) for start, end, model in parts]
+    return Judged(
+        rows=np.concatenate([np.arange(start, end) for start, end, _ in parts]),
+        raw=np.concatenate([s.raw for s in scored]),
+        correct=np.concatenate([s.correct for s in scored]),
+        confidence=np.concatenate([s.confidence for s in scored]),
+        pieces=parts[-1][2].pieces,
+    )
+
+
+def gate_facts(
+    fitter: Fitter,
+    policy: Policy,
+    candidate: Candidate,
+    model: FittedModel,
+    judged: Judged,
+    serving: ServingFacts,
+    champion: FittedModel,
+    anchor: FittedModel,
+) -> GateFacts:
+    """What the gate looks at for a candidate that stands against a champion."""
+    ours, rows = fitter.scored, judged.rows
+    start, end = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+    picked = rows - start
+    champions = ours(champion, start, end) if len(rows) else None
+    anchors = ours(anchor, start, end) if len(rows) and anchor.name != champion.name else None
+    dummy, linear = judged_baselines(fitter, judged)
+    newest = max(piece_end for _, piece_end in candidate.pieces)
+    has_confidence = len(judged.confidence) > 0 and not np.isnan(judged.confidence).any()
+    return GateFacts(
+        metric=policy.metric,
+        margin=policy.margin * policy.bound,
+        candidate=judged.raw,
+        champion=champions.raw[picked] if champions else np.empty(0),
+        anchor=anchors.raw[picked] if anchors else None,
+        dummy=dummy,
+        linear=linear,
+        minimum=minimum_losses(fitter, policy, judged, candidate.judged),
+        contract=contract_facts(fitter, model.pieces, champion.pieces),
+        leakage=leakage_facts(fitter, judged),
+        serving=serving,
+        slices=slice_values(fitter, policy, rows),
+        correct=judged.correct if has_confidence else None,
+        confidence=judged.confidence if has_confidence else None,
+        champion_confidence=champions.confidence[picked] if champions and has_confidence else None,
+        champion_correct=champions.correct[picked] if champions and has_confidence else None,
+        evidence=candidate.evidence,
+        evidence_needed=candidate.evidence_needed,
+        flip_share=fitter.flip_share(champion, model, max(0, newest - NEWEST_ROWS), newest),
+        must_be_better=candidate.must_be_better,
+    )
+
+
+def judged_baselines(fitter: Fitter, judged: Judged) -> tuple[FloatArray, FloatArray]:
+    """Losses of the best constant and of a linear model, fitted on what the judged fit learned from."""
+    if not len(judged.rows):
+        return np.empty(0), np.empty(0)
+    history = fitter.history
+    rows = ((int(judged.rows[0]), int(judged.rows[-1]) + 1),)
+    picked = judged.rows - judged.rows[0]
+    columns = [column[picked] for column in history.feature_columns(rows)]
+    train_y = np.concatenate([history.y[a:b] for a, b in judged.pieces])
+    train_columns = history.feature_columns(judged.pieces)
+    return baseline_losses(fitter.metric, train_columns, train_y, columns, history.y[judged.rows])
+
+
+def minimum_losses(
+    fitter: Fitter, policy: Policy, judged: Judged, segments: Sequence[Segment]
+) -> dict[str, tuple[float, Metric, FloatArray]]:
+    """For each stated minimum its limit, metric, and the row losses in that metric."""
+    found: dict[str, tuple[float, Metric, FloatArray]] = {}
+    for name, limit in policy.declaration.minimum.items():
+        metric = metric_named(name)
+        if name == policy.metric.name:
+            found[name] = (limit, metric, judged.raw)
+            continue
+        losses = [
+            row_losses(metric, fitter.history.y[s.start : s.end], fitter.predictions(s.model, s.start, s.end))
+            for s in segments
+        ]
+        found[name] = (limit, metric, np.concatenate(losses) if losses else np.empty(0))
+    return found
+
+
+def contract_facts(fitter: Fitter, pieces: Pieces, reference: Pieces) -> ContractFacts:
+    """Shares of missing values in the training rows and in those of the champion."""
+    history = fitter.history
+    labels = np.concatenate([history.y[a:b] for a, b in pieces])
+    n_classes = None if fitter.metric.task == "regression" else len(set(labels.tolist()))
+    return ContractFacts(
+        n_rows=len(labels),
+        missing=_missing_shares(fitter, pieces),
+        reference_missing=_missing_shares(fitter, reference),
+        n_classes=n_classes,
+    )
+
+
+def _missing_shares(fitter: Fitter, pieces: Pieces) -> dict[str, float]:
+    history = fitter.history
+    table = history.table.take(np.concatenate([history.rows[a:b] for a, b in pieces]))
+    return {name: table.column(name).null_count / max(table.num_rows, 1) for name in history.features}
+
+
+def leakage_facts(fitter: Fitter, judged: Judged) -> LeakageFacts:
+    """How far apart the judged fit's training rows and the rows it is judged on are."""
+    history, dataset = fitter.history, fitter.declaration.dataset
+    delay = dataset.label_delay.exact + timedelta(days=28 * dataset.label_delay.months)
+    if not len(judged.rows) or not judged.pieces:
+        return LeakageFacts(None, delay, 0)
+    train = np.concatenate([np.arange(a, b) for a, b in judged.pieces])
+    gap = as_moment(history.times[judged.rows[0]]) - as_moment(history.times[train[-1]])
+    shared = int(np.isin(judged.rows, train).sum())
+    return LeakageFacts(gap, delay, shared, _shared_entities(fitter, train, judged.rows))
+
+
+def _shared_entities(fitter: Fitter, train: np.ndarray, rows: np.ndarray) -> int | None:
+    entity = fitter.declaration.dataset.entity
+    if entity is None:
+        return None
+    values = fitter.history.column(entity, 0, len(fitter.history))
+    return len(set(values[train].tolist()) & set(values[rows].tolist()))
+
+
+def slice_values(fitter: Fitter, policy: Policy, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """By slice column the value of each judged row, as words."""
+    if not len(rows):
+        return {}
+    start, end = int(rows[0]), int(rows[-1]) + 1
+    return {
+        name: fitter.history.column(name, start, end)[rows - start].astype(str)
+        for name in policy.declaration.slices
+    }

@@ -1,0 +1,84 @@
+"""The staged move to another version: shadow, canary, full, or rolled back.
+
+Pure values: which stage a rollout is in at a moment, and which requests its candidate answers. The same
+functions serve a backtest and a live system, each with its own clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+
+from clew.entities import RolloutStep
+from clew.stats.arrays import FloatArray
+from clew.stats.betting import paired_betting
+from clew.stats.evidence import Evidence
+
+ROLLBACK_ALPHA = 0.01
+"""Chance that a candidate no worse than the champion is rolled back in its rollout."""
+
+SMALLEST_HORIZON = 100
+"""Rows over which the starts of the rollback evidence are spread: a rollout is short."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A rollout under way.
+
+    `stage` counts through `steps`; at ``len(steps)`` it is complete. `harm` is the evidence, over labelled
+    rows that matured since it began, that the candidate is worse than the champion by more than the margin.
+    """
+
+    candidate: str
+    steps: tuple[RolloutStep, ...]
+    stage: int
+    stage_since: datetime
+    harm: Evidence
+
+    @classmethod
+    def begin(cls, candidate: str, steps: tuple[RolloutStep, ...], now: datetime) -> Rollout:
+        harm = paired_betting(SMALLEST_HORIZON, alpha=ROLLBACK_ALPHA)
+        return cls(candidate, steps, 0, now, harm)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.stage >= len(self.steps)
+
+    @property
+    def must_roll_back(self) -> bool:
+        return self.harm.is_alarm
+
+    @property
+    def share(self) -> float:
+        """The share of requests that the candidate answers now."""
+        return 1.0 if self.is_complete else self.steps[self.stage].share
+
+    def advanced(self, now: datetime) -> Rollout:
+        """The rollout at `now`: a stage whose time is over gives way to the next."""
+        rollout = self
+        while not rollout.is_complete:
+            over = rollout.steps[rollout.stage].length.after(rollout.stage_since)
+            if over > now:
+                break
+            rollout = replace(rollout, stage=rollout.stage + 1, stage_since=over)
+        return rollout
+
+    def observed(self, champion: FloatArray, candidate: FloatArray, margin: float) -> Rollout:
+        """Take in losses, as shares of the loss bound, of rows that both answered."""
+        worse = np.clip(candidate - champion - margin, -1.0, 1.0)
+        return replace(self, harm=self.harm.extended(worse)[0])
+
+
+def is_in_share(key: object, share: float, salt: str) -> bool:
+    """Whether the request of this key belongs to a canary's share: stable for a key within a rollout.
+
+    Examples
+    --------
+    >>> is_in_share("A7", 0.0, "r1"), is_in_share("A7", 1.0, "r1")
+    (False, True)
+    """
+    digest = hashlib.blake2b(f"{salt}\0{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64 < share

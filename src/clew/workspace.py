@@ -1,0 +1,284 @@
+"""The composition: opens everything a piece of work needs, hands it over, and closes it.
+
+Rooms do not know each other; here they meet. A workspace is a project with its store; its methods are
+what the command line and the server call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import clew
+from clew.config import ProjectTarget, Settings, load_settings, resolve_target
+from clew.datasets import feature_names, read_rows, take_snapshot
+from clew.entities import ModelDeclaration, Param, Snapshot
+from clew.errors import ProjectError, UsageError, did_you_mean
+from clew.loop.backtest import BacktestOptions, backtest
+from clew.loop.fitter import Fitter, Thread
+from clew.loop.history import History
+from clew.loop.jobs import Job, open_job, record, restarted
+from clew.loop.policy import metric_of
+from clew.loop.result import BacktestResult, OnProgress, Progress, TryResult
+from clew.loop.trial import Trial, try_result
+from clew.storage import Store, open_store
+from clew.tracking import CodeTree, capture_code, capture_environment, materialise_code, this_owner
+from clew.training import Child, Described
+
+Clock = Callable[[], datetime]
+
+
+def _wall_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model ready to be fitted: its captured code laid out, its rows taken, children running."""
+
+    described: Described
+    child: Child
+    checker: Child
+    history: History
+    thread: Thread
+    n_models: int
+
+
+class Workspace:
+    """A project and its store. Make one with `open_workspace` or `open_records`."""
+
+    def __init__(self, settings: Settings, store: Store, target: ProjectTarget | None, clock: Clock) -> None:
+        self.settings, self.store, self._target, self._clock = settings, store, target, clock
+
+    # -- work ------------------------------------------------------------------------------------------
+
+    def describe(self) -> list[Described]:
+        """The models that the project declares."""
+        with self._child(_ignore) as (_, _, described):
+            return described
+
+    def try_model(
+        self,
+        *,
+        params: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        again: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> TryResult:
+        """Train once on everything that has matured, hold the gate, register the version.
+
+        With nothing changed since the last time, the version it made is returned, unless `again`.
+        """
+        report = on_progress or _ignore
+        with self._prepared(params or {}, seed, report) as prepared:
+            fitter, identity = self._fitter(prepared, "try")
+            key = f"try/{identity}"
+            job = self._job(key, "try", prepared.described.model.name, "train")
+            if job.is_over and again:
+                key = f"{key}/{self._next_attempt(key)}"
+                fitter = fitter.keyed(key)
+                job = self._job(key, "try", prepared.described.model.name, "train")
+            is_new = not job.is_over
+            trial = Trial(fitter, prepared.checker, n_models=prepared.n_models, on_progress=report)
+            job = trial.run(job, self._clock())
+            return try_result(fitter, job, is_new=is_new)
+
+    def backtest(
+        self,
+        *,
+        options: BacktestOptions | None = None,
+        params: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        again: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> BacktestResult:
+        """Live through history. A backtest that was finished before is read back, unless `again`."""
+        options, report = options or BacktestOptions(), on_progress or _ignore
+        with self._prepared(params or {}, seed, report) as prepared:
+            fitter, identity = self._fitter(prepared, "backtest", msgspec.to_builtins(options))
+            deployment = f"backtest-{identity[:10]}"
+            job = self._job(f"backtest/{identity}", "backtest", deployment, "live")
+            if job.is_over and job.result is not None:
+                known = msgspec.json.decode(self.store.objects.get(job.result), type=BacktestResult)
+                if not again:
+                    report(Progress(1.0, sentence=f"nothing changed: read back from {deployment}"))
+                    return known
+                job = restarted(self.store, job, "live", self._clock())
+            result = backtest(
+                fitter,
+                prepared.checker,
+                deployment,
+                options,
+                n_models=prepared.n_models,
+                budget=self.settings.budget.false_pages_per_quarter,
+                fits_per_day=self.settings.budget.fits_per_day,
+                on_progress=report,
+            )
+            digest = self.store.objects.put(msgspec.json.encode(result))
+            record(self.store, replace(job.ended("done"), result=digest), self._clock())
+            return result
+
+    # -- preparation -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def _prepared(self, params: Mapping[str, Any], seed: int, on_progress: OnProgress) -> Iterator[Prepared]:
+        with ExitStack() as stack:
+            child, tree, models = stack.enter_context(self._child(on_progress))
+            described = _chosen(models, self._target.model if self._target else None)
+            declaration = described.model
+            on_progress(Progress(0.0, sentence=f"reading {declaration.dataset.name}"))
+            snapshot = self._snapshot(child, described, tree.id)
+            table = read_rows(self.store, snapshot)
+            child.use(table, declaration, described.file, snapshot.columns)
+            features = feature_names(snapshot.columns, declaration.dataset, declaration.not_features)
+            history = History.of(declaration, table, features)
+            scratch = stack.enter_context(self.store.scratch("checker"))
+            checker = stack.enter_context(Child.start(child.code_folder, self.settings.root, scratch))
+            checker.use(table, declaration, described.file, snapshot.columns)
+            thread = Thread(
+                snapshot=snapshot,
+                code=tree.id,
+                environment=capture_environment(self.store, now=self._clock()),
+                params=self._params(declaration, params),
+                seed=seed,
+                owner=this_owner(),
+            )
+            yield Prepared(described, child, checker, history, thread, len(models))
+
+    def _snapshot(self, child: Child, described: Described, code: str) -> Snapshot:
+        dataset = described.model.dataset
+        table = child.table(described.file, dataset.name)
+        source = dataset.source or "a function"
+        return take_snapshot(self.store, dataset, table, source=source, code=code, now=self._clock())
+
+    @contextmanager
+    def _child(self, on_progress: OnProgress) -> Iterator[tuple[Child, CodeTree, list[Described]]]:
+        """A child that runs the captured code, and what that code declares."""
+        if self._target is None:
+            raise ProjectError("No project is open here; name a file, such as: clew try model.py")
+        on_progress(Progress(0.0, sentence="capturing the code"))
+        sources = self._known_sources()
+        with ExitStack() as stack:
+            child, tree = self._captured(stack, sources)
+            described = child.describe(self._target.files)
+            declared = {d.model.dataset.source for d in described if d.model.dataset.source is not None}
+            if not declared <= set(sources):
+                # Declared data is never captured; only now is it known what was declared.
+                child.close()
+                child, tree = self._captured(stack, sorted(declared | set(sources)))
+                described = child.describe(self._target.files)
+            yield child, tree, described
+
+    def _captured(self, stack: ExitStack, sources: Sequence[str]) -> tuple[Child, CodeTree]:
+        now = self._clock()
+        tree = capture_code(self.store, self.settings.root, exclude=sources, now=now)
+        folder = stack.enter_context(self.store.scratch("code"))
+        materialise_code(self.store, tree.id, folder / "code")
+        child = stack.enter_context(Child.start(folder / "code", self.settings.root, folder))
+        return child, tree
+
+    def _known_sources(self) -> list[str]:
+        with self.store.read() as reader:
+            rows = reader.find("datasets")
+        sources = (row["declaration"].get("source") for row in rows)
+        return sorted({source for source in sources if source})
+
+    def _params(self, declaration: ModelDeclaration, given: Mapping[str, Any]) -> dict[str, Param]:
+        """Every hyperparameter with its value and where that came from."""
+        chosen = {name: Param(value, "default") for name, value in declaration.params.items()}
+        from_file = self.settings.params.get(declaration.name, {})
+        for source, values in (("clew.toml", from_file), ("command line", given)):
+            for name, value in values.items():
+                if name not in chosen:
+                    raise UsageError(
+                        f"{declaration.name} has no hyperparameter {name!r} ({source})."
+                        f" {did_you_mean(name, chosen)}"
+                    )
+                chosen[name] = Param(value, source)  # type: ignore[arg-type]
+        return chosen
+
+    def _fitter(self, prepared: Prepared, kind: str, *more: Any) -> tuple[Fitter, str]:
+        thread = prepared.thread
+        declaration = prepared.described.model
+        facts = [
+            clew.__version__,
+            msgspec.to_builtins(declaration),
+            thread.snapshot.id,
+            thread.code,
+            thread.environment,
+            {name: param.value for name, param in thread.params.items()},
+            thread.seed,
+            *more,
+        ]
+        identity = hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()[:16]
+        prefix = f"{kind}/{identity}"
+        metric = metric_of(declaration)
+        fitter = Fitter(self.store, prepared.child, prepared.history, thread, metric, prefix, self._clock)
+        return fitter, identity
+
+    def _job(self, key: str, kind: str, deployment: str, step: str) -> Job:
+        now, owner = self._clock(), this_owner()
+        return open_job(
+            self.store, key=key, kind=kind, deployment=deployment, step=step, owner=owner, now=now
+        )
+
+    def _next_attempt(self, key: str) -> int:
+        with self.store.read() as reader:
+            return 2 + sum(row["key"].startswith(f"{key}/") for row in reader.find("jobs", {"kind": "try"}))
+
+
+def _ignore(_: Progress) -> None:
+    """Progress that nobody watches."""
+
+
+def _chosen(models: Sequence[Described], name: str | None) -> Described:
+    by_name = {described.model.name: described for described in models}
+    if name is not None and name in by_name:
+        return by_name[name]
+    if name is not None:
+        raise ProjectError(f"The project declares no model {name!r}. {did_you_mean(name, by_name)}")
+    if len(models) > 1:
+        raise ProjectError(
+            f"The project declares {len(models)} models: {', '.join(by_name)}. Name one, such as:"
+            f" {models[0].file}:{models[0].model.name}"
+        )
+    return models[0]
+
+
+@contextmanager
+def open_workspace(
+    target: str | None,
+    where: Path,
+    *,
+    clock: Clock = _wall_clock,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Workspace]:
+    """Open the project behind ``FILE.py[:MODEL]``, a model's name, or the one of the folder `where`.
+
+    Raises
+    ------
+    ProjectError
+        When there is no such file or project.
+    StoreError
+        When its store cannot be opened.
+    """
+    found = resolve_target(target, where, environment)
+    with open_store(found.settings, now=clock()) as store:
+        yield Workspace(found.settings, store, found, clock)
+
+
+@contextmanager
+def open_records(
+    where: Path, *, clock: Clock = _wall_clock, environment: Mapping[str, str] | None = None
+) -> Iterator[Workspace]:
+    """Open only the store of the project at `where`: to list, show, trace and ask why."""
+    settings = load_settings(where, environment)
+    with open_store(settings, now=clock()) as store:
+        yield Workspace(settings, store, None, clock)
