@@ -307,7 +307,10 @@ class RowRange:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One execution of a training function. `key` is what makes repeating it idempotent."""
+    """One execution of a training function. `key` is what makes repeating it idempotent.
+
+    `rows` are runs of rows of the snapshot, in order: one, or more when some between were left out.
+    """
 
     id: str
     key: str
@@ -320,7 +323,7 @@ class Run:
     ended_at: datetime | None
     dataset: str
     snapshot: str
-    rows: RowRange
+    rows: tuple[RowRange, ...]
     code: str
     environment: str
     metrics: Mapping[str, float] = field(default_factory=dict)

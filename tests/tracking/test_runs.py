@@ -72,7 +72,7 @@ def test_a_closed_run_is_read_back_as_it_was(store: Store) -> None:
     assert get_run(store, run.id) == closed
     assert (closed.status, closed.metrics, closed.params) == ("finished", {"accuracy": 0.9}, run.params)
     assert (closed.rows, closed.ended_at, closed.seconds) == (
-        RowRange(0, 100),
+        (RowRange(0, 100),),
         NOW + timedelta(seconds=2),
         1.5,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -26,7 +26,7 @@ def open_run(
     seed: int,
     snapshot: str,
     dataset: str,
-    rows: RowRange,
+    rows: RowRange | Sequence[RowRange],
     code: str,
     environment: str,
     now: datetime,
@@ -65,7 +65,7 @@ def open_run(
         ended_at=None,
         dataset=dataset,
         snapshot=snapshot,
-        rows=rows,
+        rows=(rows,) if isinstance(rows, RowRange) else tuple(rows),
         code=code,
         environment=environment,
     )
@@ -196,7 +196,7 @@ def _ids(rows: list[Json]) -> str:
 def _row(run: Run) -> Json:
     row = {field.name: getattr(run, field.name) for field in fields(run) if field.name != "rows"}
     params = {name: {"value": param.value, "source": param.source} for name, param in run.params.items()}
-    return {**row, "params": params, "rows_start": run.rows.start, "rows_end": run.rows.end}
+    return {**row, "params": params, "rows": [[each.start, each.end] for each in run.rows]}
 
 
 def _run(row: Json) -> Run:
@@ -206,5 +206,5 @@ def _run(row: Json) -> Run:
         name: float("nan") if value is None else value for name, value in (row["metrics"] or {}).items()
     }
     params = {name: Param(param["value"], param["source"]) for name, param in row["params"].items()}
-    rows = RowRange(row["rows_start"], row["rows_end"])
+    rows = tuple(RowRange(start, end) for start, end in row["rows"])
     return Run(**{**named, "params": params, "metrics": metrics, "rows": rows})

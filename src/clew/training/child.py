@@ -77,9 +77,8 @@ class Workbench:
         from clew.training.fitting import fit
 
         header = request.header
-        fitted = fit(
-            self._in_use(), RowRange(*header["rows"]), header["params"], header["seed"], self._code_folder
-        )
+        rows = tuple(RowRange(start, end) for start, end in header["rows"])
+        fitted = fit(self._in_use(), rows, header["params"], header["seed"], self._code_folder)
         self._fitted[header["fit"]] = fitted
         self._loaded[header["fit"]] = fitted.loaded
         return {"fitted": fitted.report}, ()

@@ -38,8 +38,8 @@ def user_traceback(error: BaseException, code_folder: Path) -> str:
 
 def sentence(error: BaseException) -> str:
     """``ValueError: the words``, also for an error that cannot be printed, of bounded length."""
-    told = traceback.TracebackException.from_exception(error, limit=0)
-    text = f"{type(error).__name__}: {told}" if str(told) else type(error).__name__
+    words = _words(error)
+    text = f"{type(error).__name__}: {words}" if words else type(error).__name__
     return text if len(text) <= _LONGEST_SENTENCE else f"{text[:_LONGEST_SENTENCE]} [...]"
 
 
@@ -78,7 +78,7 @@ def function_fault(function: str, error: BaseException, code_folder: Path) -> Cl
 
 def is_orphan_relative_import(error: ImportError) -> bool:
     """Whether a file outside any package did ``from . import x``."""
-    return "no known parent package" in str(error)
+    return "no known parent package" in _words(error)
 
 
 def _import_sentence(file: str, error: BaseException, where: str, project_root: Path) -> str:
@@ -88,7 +88,7 @@ def _import_sentence(file: str, error: BaseException, where: str, project_root: 
         return f"{where} imports {error.name!r}, {_why_missing(error.name, project_root)}"
     if isinstance(error, ImportError) and is_orphan_relative_import(error):
         return f"{where} imports relatively, but its folder is no package; add an empty __init__.py there."
-    uncalled = re.match(r"(dataset|model)\(\) missing .* required", str(error))
+    uncalled = re.match(r"(dataset|model)\(\) missing .* required", _words(error))
     if isinstance(error, TypeError) and uncalled:
         example = {
             "dataset": '"rides.parquet", time=…, key=…, label=…, label_delay=…',
@@ -97,6 +97,10 @@ def _import_sentence(file: str, error: BaseException, where: str, project_root: 
         decorator = f"@clew.{uncalled[1]}"
         return f"{where}: {decorator} needs its arguments: {decorator}({example[uncalled[1]]}): {error}."
     return f"{file} cannot be imported: {sentence(error)} ({where})"
+
+
+def _words(error: BaseException) -> str:
+    return str(traceback.TracebackException.from_exception(error, limit=0))
 
 
 def _why_missing(module: str, project_root: Path) -> str:

@@ -21,7 +21,7 @@ from clew.declare import ModelSpec
 from clew.entities import Column, Json, RowRange
 from clew.errors import ClewError, TrainingFailed, UsageError, did_you_mean
 from clew.registry import LoadedModel, Predictions, Signature, wrap_model
-from clew.training.faults import function_fault
+from clew.training.faults import function_fault, user_traceback
 from clew.training.protocol import pack_array
 from clew.training.train import Train
 
@@ -45,6 +45,10 @@ class Rows:
         features = feature_names(columns, declaration.dataset, also_not=declaration.not_features)
         return cls(table, tuple(columns), spec, features)
 
+    def parts(self, rows: Sequence[RowRange]) -> pa.Table:
+        """The rows of several ranges, one after the other, without a copy."""
+        return pa.concat_tables([self.part(each) for each in rows])
+
     def part(self, rows: RowRange) -> pa.Table:
         """The rows of a range, without a copy.
 
@@ -65,11 +69,13 @@ class Fitted:
     model: Any
     loaded: LoadedModel
     signature: Signature
-    rows: RowRange
+    rows: tuple[RowRange, ...]
     report: Json
 
 
-def fit(data: Rows, rows: RowRange, params: Mapping[str, Any], seed: int, code_folder: Path) -> Fitted:
+def fit(
+    data: Rows, rows: tuple[RowRange, ...], params: Mapping[str, Any], seed: int, code_folder: Path
+) -> Fitted:
     """Call the user's function on the labelled ones of `rows`.
 
     Raises
@@ -81,7 +87,7 @@ def fit(data: Rows, rows: RowRange, params: Mapping[str, Any], seed: int, code_f
     """
     spec = data.spec
     arguments = call_arguments(spec, params, seed)
-    labelled = _labelled(data.part(rows), spec)
+    labelled = _labelled(data.parts(rows), spec)
     classes = _classes(labelled, rows, spec)
     features = labelled.select(data.features)
     categorical = {column.name for column in data.columns if column.is_categorical} & set(data.features)
@@ -152,7 +158,7 @@ def _labelled(part: pa.Table, spec: ModelSpec) -> pa.Table:
     return labelled
 
 
-def _classes(labelled: pa.Table, rows: RowRange, spec: ModelSpec) -> tuple[Any, ...] | None:
+def _classes(labelled: pa.Table, rows: tuple[RowRange, ...], spec: ModelSpec) -> tuple[Any, ...] | None:
     if spec.declaration.task == "regression":
         return None
     label = spec.declaration.dataset.label
@@ -160,7 +166,7 @@ def _classes(labelled: pa.Table, rows: RowRange, spec: ModelSpec) -> tuple[Any, 
     if len(classes) < 2:
         raise TrainingFailed(
             f"{spec.name}() cannot learn to tell classes apart: all {labelled.num_rows} labelled rows of rows"
-            f" {rows.start} to {rows.end} have {label} = {classes[0]!r}. Fit on more rows."
+            f" {rows[0].start} to {rows[-1].end} have {label} = {classes[0]!r}. Fit on more rows."
         )
     return classes
 
@@ -208,7 +214,8 @@ def _sure_to_predict(
         loaded = wrap_model(model, signature)
         return loaded, digest_of(loaded.predict(features.take(spread)))
     except ClewError as error:
-        raise TrainingFailed(f"{spec.name}() returned a model that cannot be used: {error}") from None
+        raised = user_traceback(error.__cause__, code_folder) if error.__cause__ else ""
+        raise TrainingFailed(f"{spec.name}() returned a model that cannot be used: {error}", raised) from None
     # A model of the user's may raise anything when asked.
     except BaseException as error:  # noqa: BLE001
         raise function_fault(

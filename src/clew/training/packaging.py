@@ -14,8 +14,14 @@ N_EXAMPLE_ROWS = 100
 def package(data: Rows, fitted: Fitted, header: Json) -> PackageInfo:
     """Write `fitted` into ``header["folder"]`` with the profile of the rows it was judged on."""
     declaration = data.spec.declaration
-    rows = fitted.rows if header["rows"] is None else RowRange(*header["rows"])
-    features = data.part(rows).select(data.features)
+    part = data.parts(fitted.rows if header["rows"] is None else (RowRange(*header["rows"]),))
+    features = part.select(data.features)
+    profile = reference_profile(
+        features,
+        fitted.loaded.predict(features),
+        labels=part.column(declaration.dataset.label).to_pylist(),
+        model=fitted.loaded,
+    )
     return save_package(
         fitted.model,
         Path(header["folder"]),
@@ -25,5 +31,5 @@ def package(data: Rows, fitted: Fitted, header: Json) -> PackageInfo:
         code=header["code"],
         metrics=header["metrics"],
         run=header["run"],
-        profile=reference_profile(features, fitted.loaded.predict(features)),
+        profile=profile,
     )

@@ -97,7 +97,8 @@ class Project:
             raise ProjectError(
                 f"{file} is a notebook, whose cells may run in any order. Save its code as a .py file."
             )
-        if not file.endswith(".py") and re.fullmatch(r"\w+(\.\w+)*", file):
+        is_module = re.fullmatch(r"\w+(\.\w+)*", file) and not file.endswith(".py")
+        if is_module and not (self._code_folder / file).is_file():
             return self._path_of_module(file)
         path = (self._code_folder / self._inside_project(file)).resolve()
         if not path.is_relative_to(self._code_folder):

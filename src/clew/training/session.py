@@ -80,6 +80,11 @@ class Child:
         child._process = UserProcess(child._code_folder, child._project_root)
         return child
 
+    @property
+    def code_folder(self) -> Path:
+        """Where the captured code lies."""
+        return self._code_folder
+
     def __enter__(self) -> Child:
         return self
 
@@ -164,7 +169,7 @@ class Child:
     def fit(
         self,
         fit_id: str,
-        rows: RowRange,
+        rows: RowRange | Sequence[RowRange],
         params: Mapping[str, Any] | None = None,
         seed: int = 0,
         time_limit: Duration | timedelta | None = None,
@@ -173,6 +178,8 @@ class Child:
 
         Parameters
         ----------
+        rows
+            One range, or several in order when rows between them are left out.
         params
             Hyperparameters other than their defaults, as values or as `Param`.
         seed
@@ -196,7 +203,7 @@ class Child:
         request = {
             "verb": "fit",
             "fit": fit_id,
-            "rows": [rows.start, rows.end],
+            "rows": [[each.start, each.end] for each in ([rows] if isinstance(rows, RowRange) else rows)],
             "params": values,
             "seed": seed,
         }
