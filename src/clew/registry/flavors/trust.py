@@ -138,8 +138,8 @@ def _resolve(name: str, origin: str) -> Any:
     is_denied = top not in _STANDARD_MODULES or name in _NEVER
     if origin == PYTHON and is_denied:
         raise PackageError(
-            f"The model holds {name}, which can reach outside of the model. Call it from a function of the"
-            " project and write allow_code=True in @clew.model."
+            f"The model holds {name}, which no package may hold: it can reach outside of the model. Keep it"
+            " out of the model's attributes, or call it inside a function of the project (allow_code=True)."
         )
     found = _look_up(name)
     home = getattr(found, "__module__", None)
