@@ -141,7 +141,7 @@ def test_a_damaged_object_in_a_bucket_is_refused_and_then_repaired(
     assert bucket.get(digest) == b"weights"
 
 
-def test_a_damaged_local_copy_of_a_buckets_object_is_refused(
+def test_a_damaged_local_copy_of_a_buckets_object_is_fetched_anew(
     s3: S3Server, s3_url: str, tmp_path: Path
 ) -> None:
     bucket = open_objects(bucket_settings(tmp_path, s3_url, s3.options))

@@ -1,0 +1,234 @@
+"""Immutable versions of a dataset: taking, finding and listing them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clew.datasets.parts import FORMAT, cut, store_part
+from clew.datasets.schema import prepare
+from clew.entities import Column, DatasetDeclaration, Part, Snapshot
+from clew.errors import NotFound
+from clew.storage import Reader, Store, Transaction, Where, link
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What is on record of a dataset; `schema_version` counts how often its columns changed."""
+
+    name: str
+    columns: tuple[Column, ...]
+    schema_version: int
+    created_at: datetime
+
+
+def take_snapshot(
+    store: Store,
+    declaration: DatasetDeclaration,
+    table: pa.Table,
+    *,
+    source: str,
+    code: str | None,
+    now: datetime,
+) -> Snapshot:
+    """Keep the rows of a table as a version of its dataset.
+
+    Repeating it is harmless: the same rows have the same id, whatever their order or where they were
+    read from, and a snapshot that is the newest already leaves the history as it is. A process that dies
+    on the way leaves nothing visible. The declared schema is made by the first snapshot; later ones may
+    add columns, and may drop or change them only when `code` has changed too.
+
+    Parameters
+    ----------
+    table
+        What the dataset's function returned; see `prepare` for what is asked of it.
+    source
+        Where the rows came from, in words.
+    code
+        Id of the captured code that made the table, or None.
+
+    Raises
+    ------
+    DataError
+        When the table contradicts the declaration or the declared schema; nothing is stored then.
+    """
+    while True:
+        with store.read() as reader:
+            dataset = _find_dataset(reader, declaration.name)
+            newest = _newest(reader, declaration.name)
+        code_changed = newest is not None and newest.code != code
+        declared = dataset.columns if dataset else None
+        rows, columns = prepare(table, declaration, declared, may_change=code_changed)
+        known = {part.content: part for part in newest.parts} if newest else {}
+        parts = tuple(store_part(store.objects, piece, known) for piece in cut(rows))
+        snapshot = _described(declaration, columns, rows, parts, source=source, code=code, now=now)
+        with store.write() as tx:
+            if _record(tx, snapshot, dataset):
+                return get_recorded(tx, snapshot.dataset, snapshot.id)
+        # Another process changed the declared schema meanwhile: the table must agree with that one.
+
+
+def get_recorded(reader: Reader, dataset: str, snapshot_id: str) -> Snapshot:
+    row = reader.get("snapshots", dataset=dataset, id=snapshot_id)
+    if row is None:
+        raise NotFound(f"Dataset {dataset!r} has no snapshot {snapshot_id}.")
+    return _from_row(row)
+
+
+def get_snapshot(store: Store, id_or_prefix: str, dataset: str | None = None) -> Snapshot:
+    """The snapshot with this id, or whose id alone begins so.
+
+    Raises
+    ------
+    NotFound
+        When there is none, or several; the message names what exists.
+    """
+    where: dict[str, Any] = {"id": Where("prefix", id_or_prefix)}
+    if dataset is not None:
+        where["dataset"] = dataset
+    with store.read() as reader:
+        found = reader.find("snapshots", where, limit=4) if id_or_prefix else []
+        if len(found) == 1:
+            return _from_row(found[0])
+        newest = reader.find("snapshots", {"dataset": dataset} if dataset else None, ["-taken_at"], limit=3)
+    raise NotFound(_which_exist(id_or_prefix, dataset, found, newest))
+
+
+def list_snapshots(store: Store, dataset: str | None = None) -> list[Snapshot]:
+    """All snapshots, of one dataset or of all, the newest first."""
+    with store.read() as reader:
+        rows = reader.find("snapshots", {"dataset": dataset} if dataset else None, ["-taken_at", "id"])
+    return [_from_row(row) for row in rows]
+
+
+def latest_snapshot(store: Store, dataset: str) -> Snapshot | None:
+    """The snapshot that the dataset's history ends with, or None."""
+    with store.read() as reader:
+        return _newest(reader, dataset)
+
+
+def list_datasets(store: Store) -> list[Dataset]:
+    with store.read() as reader:
+        return [_dataset(row) for row in reader.find("datasets")]
+
+
+def _which_exist(
+    prefix: str, dataset: str | None, found: Sequence[Mapping[str, Any]], newest: Sequence[Mapping[str, Any]]
+) -> str:
+    of = f" of dataset {dataset!r}" if dataset else ""
+    if found:
+        return f"Several snapshots{of} begin with {prefix!r}: {_ids(found)}. Write more of the id."
+    there = f"the newest are {_ids(newest)}" if newest else "there are none yet"
+    return f"There is no snapshot {prefix!r}{of}; {there}."
+
+
+def _ids(rows: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(
+        f"{row['id'][:12]} ({row['dataset']}, {row['taken_at']:%Y-%m-%d %H:%MZ})" for row in rows
+    )
+
+
+# -- records -------------------------------------------------------------------------------------------
+
+
+def _described(
+    declaration: DatasetDeclaration,
+    columns: tuple[Column, ...],
+    rows: pa.Table,
+    parts: tuple[Part, ...],
+    *,
+    source: str,
+    code: str | None,
+    now: datetime,
+) -> Snapshot:
+    span = pc.min_max(rows[declaration.time]).as_py()
+    return Snapshot(
+        dataset=declaration.name,
+        id=_snapshot_id(declaration.name, columns, parts),
+        columns=columns,
+        parts=parts,
+        n_rows=rows.num_rows,
+        first_time=span["min"],
+        last_time=span["max"],
+        taken_at=now,
+        source=source,
+        code=code,
+        declaration=declaration,
+    )
+
+
+def _snapshot_id(dataset: str, columns: tuple[Column, ...], parts: tuple[Part, ...]) -> str:
+    """Named by what it holds, not by the files that hold it; and by the dataset, so that an id says which."""
+    said = {
+        "format": FORMAT,
+        "dataset": dataset,
+        "columns": [[column.name, column.type, column.is_categorical] for column in columns],
+        "parts": [part.content for part in parts],
+    }
+    return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()
+
+
+def _record(tx: Transaction, snapshot: Snapshot, dataset: Dataset | None) -> bool:
+    """Make the snapshot the newest of its dataset; False when the declared schema moved."""
+    if _find_dataset(tx, snapshot.dataset) != dataset:
+        return False
+    _declare(tx, snapshot, dataset)
+    tx.insert_if_absent("snapshots", _to_row(snapshot))
+    last = tx.find("snapshot_log", {"dataset": snapshot.dataset}, ["-sequence"], limit=1)
+    if not last or last[0]["snapshot"] != snapshot.id:
+        entry = {"dataset": snapshot.dataset, "sequence": last[0]["sequence"] + 1 if last else 1}
+        entry |= {"snapshot": snapshot.id, "taken_at": snapshot.taken_at, "source": snapshot.source}
+        tx.insert("snapshot_log", entry)
+    if snapshot.code is not None:
+        link(tx, "snapshot", snapshot.id, "made by", "code", snapshot.code)
+    return True
+
+
+def _declare(tx: Transaction, snapshot: Snapshot, dataset: Dataset | None) -> None:
+    said = {
+        "columns": msgspec.to_builtins(snapshot.columns),
+        "declaration": msgspec.to_builtins(snapshot.declaration),
+    }
+    if dataset is None:
+        first = {"name": snapshot.dataset, "schema_version": 1, "created_at": snapshot.taken_at}
+        tx.insert("datasets", first | said)
+        return
+    version = dataset.schema_version + (dataset.columns != snapshot.columns)
+    tx.update("datasets", {"name": dataset.name}, said | {"schema_version": version})
+
+
+def _find_dataset(reader: Reader, name: str) -> Dataset | None:
+    row = reader.get("datasets", name=name)
+    return _dataset(row) if row else None
+
+
+def _dataset(row: Mapping[str, Any]) -> Dataset:
+    columns = msgspec.convert(row["columns"], tuple[Column, ...])
+    return Dataset(row["name"], columns, row["schema_version"], row["created_at"])
+
+
+def _newest(reader: Reader, dataset: str) -> Snapshot | None:
+    last = reader.find("snapshot_log", {"dataset": dataset}, ["-sequence"], limit=1)
+    return get_recorded(reader, dataset, last[0]["snapshot"]) if last else None
+
+
+def _to_row(snapshot: Snapshot) -> dict[str, Any]:
+    plain = {name: getattr(snapshot, name) for name in Snapshot.__dataclass_fields__}
+    for name in ("columns", "parts", "declaration"):
+        plain[name] = msgspec.to_builtins(plain[name])
+    return plain | {"format": FORMAT}
+
+
+def _from_row(row: Mapping[str, Any]) -> Snapshot:
+    plain = {name: row[name] for name in Snapshot.__dataclass_fields__}
+    plain["columns"] = msgspec.convert(row["columns"], tuple[Column, ...])
+    plain["parts"] = msgspec.convert(row["parts"], tuple[Part, ...])
+    plain["declaration"] = msgspec.convert(row["declaration"], DatasetDeclaration | None)
+    return Snapshot(**plain)
