@@ -314,7 +314,10 @@ def test_describing_twice_after_an_error_works(start: StartChild, tmp_path: Path
 
 SPREAD = {
     "credit/__init__.py": "",
-    "credit/queries.py": "from pathlib import Path\nCUT = float(Path(__file__).with_name('cut.sql').read_text())\n",
+    "credit/queries.py": """
+        from pathlib import Path
+        CUT = float(Path(__file__).with_name("cut.sql").read_text())
+    """,
     "credit/cut.sql": "0.25",
     "credit/data.py": DATASET,
     "credit/models.py": "from .data import Cut, clew, rides\nfrom .queries import CUT\n"

@@ -61,8 +61,10 @@ class Workbench:
     def _table(self, request: Message) -> Reply:
         from clew.training.tables import build_table, write_table
 
-        spec = self._project.dataset(request.header["file"], request.header["dataset"])
-        write_table(build_table(spec, self._project_root, self._code_folder), Path(request.header["path"]))
+        header = request.header
+        spec = self._project.dataset(header["file"], header["dataset"])
+        table = build_table(spec, self._project_root, self._code_folder, header["text"])
+        write_table(table, Path(header["path"]))
         return {}, ()
 
     def _use(self, request: Message) -> Reply:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -94,10 +94,12 @@ class Child:
         self.close()
 
     def close(self) -> None:
-        """End the process, at once; safe to repeat."""
+        """End the process, at once; safe to repeat. A later call would start another."""
         if self._process is not None:
             self._process.kill()
             self._process = None
+        self._memory.told = None
+        self._memory.held.clear()
 
     def describe(self, files: Sequence[str]) -> list[Described]:
         """The models that `files` declare, in their order.
@@ -114,8 +116,11 @@ class Child:
         reply = self._call(what, {"verb": "describe", "files": list(files)}, self._limits(DESCRIBE_LIMIT))
         return msgspec.convert(reply.header["described"], list[Described])
 
-    def table(self, file: str, dataset: str) -> pa.Table:
+    def table(self, file: str, dataset: str, text: Collection[str] = ()) -> pa.Table:
         """What the function of `dataset` returns for its source as it is now.
+
+        `text` names columns that are text in a CSV whatever they look like, such as those declared
+        ``string`` by an earlier snapshot.
 
         Raises
         ------
@@ -127,7 +132,7 @@ class Child:
         import pyarrow as pa
 
         path = self._new_file("table")
-        request = {"verb": "table", "file": file, "dataset": dataset, "path": str(path)}
+        request = {"verb": "table", "file": file, "dataset": dataset, "path": str(path), "text": list(text)}
         self._call(f"{dataset}()", request, self._limits(TABLE_LIMIT))
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
             table = reader.read_all()
@@ -363,15 +368,10 @@ class Child:
     def _check_process(self) -> UserProcess:
         """The process of the moment; another one if it died between two calls."""
         if self._process is not None and self._process.has_ended():
-            self._forget_process()
+            self.close()
         if self._process is None:
             self._process = UserProcess(self._code_folder, self._project_root)
         return self._process
-
-    def _forget_process(self) -> None:
-        self.close()
-        self._memory.told = None
-        self._memory.held.clear()
 
     def _call(self, what: str, request: Json, limits: Limits, buffers: Sequence[bytes] = ()) -> Message:
         process = self._check_process()
@@ -379,12 +379,12 @@ class Child:
             reply = process.call(request, buffers, limits)
         except ProcessEnded as ended:
             self.output = process.take_output()
-            self._forget_process()
+            self.close()
             raise TrainingFailed(
                 f"{what} {ended.why}.{_last_words(self.output)}", output=self.output
             ) from None
         except BaseException:
-            self._forget_process()
+            self.close()
             raise
         self.output = process.take_output()
         if "error" in reply.header:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from clew.errors import TrainingFailed
 from clew.training.faults import function_fault
 
 
-def build_table(spec: DatasetSpec, project_root: Path, code_folder: Path) -> pa.Table:
+def build_table(
+    spec: DatasetSpec, project_root: Path, code_folder: Path, text: Collection[str] = ()
+) -> pa.Table:
     """What the dataset's function returns for its source as it is now.
 
     A relative source starts at `project_root`: data stay where they are, only code is captured.
@@ -26,7 +28,9 @@ def build_table(spec: DatasetSpec, project_root: Path, code_folder: Path) -> pa.
     DataError
         When the source cannot be read or the returned frame cannot be taken.
     """
-    return from_frame(_call(spec.name, code_folder, spec.function, _source(spec, project_root, code_folder)))
+    return from_frame(
+        _call(spec.name, code_folder, spec.function, _source(spec, project_root, code_folder, text))
+    )
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -35,10 +39,10 @@ def write_table(table: pa.Table, path: Path) -> None:
         writer.write_table(table)
 
 
-def _source(spec: DatasetSpec, project_root: Path, code_folder: Path) -> Any:
+def _source(spec: DatasetSpec, project_root: Path, code_folder: Path, text: Collection[str]) -> Any:
     kind = spec.declaration.frame
     if spec.load is None:
-        return to_frame(read_source(spec.declaration.source or "", project_root), kind)
+        return to_frame(read_source(spec.declaration.source or "", project_root, text), kind)
     name = getattr(spec.load, "__name__", "source")
     return to_frame(from_frame(_call(name, code_folder, spec.load)), kind)
 

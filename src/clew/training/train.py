@@ -108,9 +108,10 @@ def _whole(step: Any) -> int:
 
 def _number(name: str, value: Any) -> float:
     try:
-        if isinstance(value, bool | str):
+        number = value.item() if hasattr(value, "item") else value  # of a tensor or array with one element
+        if isinstance(number, bool | str):
             raise TypeError
-        return float(value)  # also of a tensor or array with one element
+        return float(number)
     except (TypeError, ValueError):
         raise UsageError(f"train.log() got {name}={value!r}; log numbers.") from None
 
