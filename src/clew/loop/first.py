@@ -75,7 +75,7 @@ def first_champion(
     model = fitter.fit("first champion", ((0, n),), history.arrived(now))
     metrics = {policy.metric.name: policy.metric.value(judged.raw)}
     packaged = fitter.package(model, metrics)
-    report = hold_gate(_facts(fitter, checker, policy, twin, judged, model, packaged))
+    report = hold_gate(_facts(fitter, checker, policy, judged, model, packaged))
     reference = upper_level(np.minimum(judged.raw / policy.bound, 1.0))
     return FirstChampion(model, twin, judged, report, packaged, reference, policy)
 
@@ -83,7 +83,8 @@ def first_champion(
 def _judged(fitter: Fitter, twin: FittedModel, start: int, end: int) -> Judged:
     scored = fitter.scored(twin, start, end)
     rows = np.arange(start, end)
-    return Judged(rows, scored.raw.copy(), scored.correct.copy(), scored.confidence.copy(), twin.pieces)
+    segments = (Segment(start, end, twin),)
+    return Judged(rows, scored.raw.copy(), scored.correct.copy(), scored.confidence.copy(), segments)
 
 
 def _policy(
@@ -114,14 +115,12 @@ def _facts(
     fitter: Fitter,
     checker: Child,
     policy: Policy,
-    twin: FittedModel,
     judged: Judged,
     model: FittedModel,
     packaged: Packaged,
 ) -> GateFacts:
     dummy, linear = judged_baselines(fitter, judged)
     has_confidence = not np.isnan(judged.confidence).any()
-    segments = (Segment(int(judged.rows[0]), int(judged.rows[-1]) + 1, twin),)
     return GateFacts(
         metric=policy.metric,
         margin=policy.margin * policy.bound,
@@ -130,7 +129,7 @@ def _facts(
         anchor=None,
         dummy=dummy,
         linear=linear,
-        minimum=minimum_losses(fitter, policy, judged, segments),
+        minimum=minimum_losses(fitter, policy, judged),
         contract=contract_facts(fitter, model.pieces, model.pieces),
         leakage=leakage_facts(fitter, judged),
         serving=fitter.served(model, packaged, checker, None),

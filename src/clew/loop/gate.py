@@ -61,7 +61,7 @@ class LeakageFacts:
     gap: timedelta | None
     needed_gap: timedelta
     n_shared_keys: int
-    n_shared_entities: int | None = None
+    n_shared_entities: int = 0
 
 
 @dataclass(frozen=True, slots=True)

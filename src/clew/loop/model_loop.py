@@ -313,7 +313,9 @@ class ModelLoop:
             "recovered": self._recover,
             "accepted": self._accept,
             "release": lambda: self._release(decision, now),
-            "refused": lambda: self._hold_back(decision.evidence["candidate"]),
+            "refused": lambda: self._hold_back(
+                *decision.evidence.get("all", [decision.evidence["candidate"]])
+            ),
             "undecided": lambda: self._look_again(decision.evidence["candidate"]),
             "anchor": lambda: self._set_anchor(self.champion),
             "order": lambda: self._order(now),
@@ -359,16 +361,14 @@ class ModelLoop:
         self.contestants.pop("since onset", None)
         self._watch_anew()
 
-    def _hold_back(self, name: str) -> None:
-        contestant = self.contestants.get(name)
-        if contestant is None:
-            return
-        if contestant.origin == "ordered":
-            del self.contestants[name]
-            return
-        contestant.n_refusals += 1
-        wait = BACK_OFF * 2 ** (contestant.n_refusals - 1)
-        contestant.waits_until = self.seen + self.policy.rows(wait)
+    def _hold_back(self, *names: str) -> None:
+        for contestant in [self.contestants[name] for name in names if name in self.contestants]:
+            if contestant.origin == "ordered":
+                del self.contestants[contestant.name]
+                continue
+            contestant.n_refusals += 1
+            wait = BACK_OFF * 2 ** (contestant.n_refusals - 1)
+            contestant.waits_until = self.seen + self.policy.rows(wait)
 
     def _look_again(self, name: str) -> None:
         self.contestants[name].n_looks += 1

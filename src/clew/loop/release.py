@@ -6,8 +6,8 @@ steps of a job, so each is written down when it is done and can be done again wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -36,15 +36,14 @@ NEWEST_ROWS = 500
 class Judged:
     """What a candidate did on the rows it is judged on; arrays of shape ``(n,)``.
 
-    `rows` are ordinals of labelled rows, ascending; `pieces` what the newest fit among the judges learned
-    from.
+    `rows` are ordinals of labelled rows, ascending; `segments` say which fit answered which of them.
     """
 
     rows: np.ndarray
     raw: FloatArray
     correct: np.ndarray
     confidence: FloatArray
-    pieces: Pieces
+    segments: tuple[Segment, ...]
 
 
 class ReleaseDesk:
@@ -266,17 +265,17 @@ class ReleaseDesk:
 def judge(fitter: Fitter, candidate: Candidate, champion: FittedModel, anchor: FittedModel) -> Judged:
     """The rows a candidate is judged on: answered by its fits, and by champion and anchor as well."""
     earliest = max(champion.first_row, anchor.first_row)
-    parts = [(max(s.start, earliest), s.end, s.model) for s in candidate.judged if s.end > earliest]
-    if not parts:
+    segments = tuple(replace(s, start=max(s.start, earliest)) for s in candidate.judged if s.end > earliest)
+    if not segments:
         empty = np.empty(0)
-        return Judged(np.empty(0, np.int64), empty, empty, empty, candidate.pieces)
-    scored = [fitter.scored(model, start, end) for start, end, model in parts]
+        return Judged(np.empty(0, np.int64), empty, empty, empty, ())
+    scored = [fitter.scored(s.model, s.start, s.end) for s in segments]
     return Judged(
-        rows=np.concatenate([np.arange(start, end) for start, end, _ in parts]),
+        rows=np.concatenate([np.arange(s.start, s.end) for s in segments]),
         raw=np.concatenate([s.raw for s in scored]),
         correct=np.concatenate([s.correct for s in scored]),
         confidence=np.concatenate([s.confidence for s in scored]),
-        pieces=parts[-1][2].pieces,
+        segments=segments,
     )
 
 
@@ -307,7 +306,7 @@ def gate_facts(
         anchor=anchors.raw[picked] if anchors else None,
         dummy=dummy,
         linear=linear,
-        minimum=minimum_losses(fitter, policy, judged, candidate.judged),
+        minimum=minimum_losses(fitter, policy, judged),
         contract=contract_facts(fitter, model.pieces, champion.pieces),
         leakage=leakage_facts(fitter, judged),
         serving=serving,
@@ -324,20 +323,25 @@ def gate_facts(
 
 
 def judged_baselines(fitter: Fitter, judged: Judged) -> tuple[FloatArray, FloatArray]:
-    """Losses of the best constant and of a linear model, fitted on what the judged fit learned from."""
+    """Losses of the best constant and of a linear model.
+
+    They learn from what the first of the judged fits learned from: a later one may have learned from rows
+    that are judged here.
+    """
     if not len(judged.rows):
         return np.empty(0), np.empty(0)
     history = fitter.history
     rows = ((int(judged.rows[0]), int(judged.rows[-1]) + 1),)
     picked = judged.rows - judged.rows[0]
     columns = [column[picked] for column in history.feature_columns(rows)]
-    train_y = np.concatenate([history.y[a:b] for a, b in judged.pieces])
-    train_columns = history.feature_columns(judged.pieces)
+    pieces = judged.segments[0].model.pieces
+    train_y = np.concatenate([history.y[a:b] for a, b in pieces])
+    train_columns = history.feature_columns(pieces)
     return baseline_losses(fitter.metric, train_columns, train_y, columns, history.y[judged.rows])
 
 
 def minimum_losses(
-    fitter: Fitter, policy: Policy, judged: Judged, segments: Sequence[Segment]
+    fitter: Fitter, policy: Policy, judged: Judged
 ) -> dict[str, tuple[float, Metric, FloatArray]]:
     """For each stated minimum its limit, metric, and the row losses in that metric."""
     found: dict[str, tuple[float, Metric, FloatArray]] = {}
@@ -348,7 +352,7 @@ def minimum_losses(
             continue
         losses = [
             row_losses(metric, fitter.history.y[s.start : s.end], fitter.predictions(s.model, s.start, s.end))
-            for s in segments
+            for s in judged.segments
         ]
         found[name] = (limit, metric, np.concatenate(losses) if losses else np.empty(0))
     return found
@@ -374,23 +378,25 @@ def _missing_shares(fitter: Fitter, pieces: Pieces) -> dict[str, float]:
 
 
 def leakage_facts(fitter: Fitter, judged: Judged) -> LeakageFacts:
-    """How far apart the judged fit's training rows and the rows it is judged on are."""
+    """How far apart each judged fit's training rows and the rows it is judged on are."""
     history, dataset = fitter.history, fitter.declaration.dataset
     delay = dataset.label_delay.exact + timedelta(days=28 * dataset.label_delay.months)
-    if not len(judged.rows) or not judged.pieces:
-        return LeakageFacts(None, delay, 0)
-    train = np.concatenate([np.arange(a, b) for a, b in judged.pieces])
-    gap = as_moment(history.times[judged.rows[0]]) - as_moment(history.times[train[-1]])
-    shared = int(np.isin(judged.rows, train).sum())
-    return LeakageFacts(gap, delay, shared, _shared_entities(fitter, train, judged.rows))
+    gaps, n_shared, n_entities = [], 0, 0
+    for segment in judged.segments:
+        learned = np.concatenate([np.arange(a, b) for a, b in segment.model.pieces])
+        gaps.append(as_moment(history.times[segment.start]) - as_moment(history.times[learned[-1]]))
+        rows = np.arange(segment.start, segment.end)
+        n_shared += int(np.isin(rows, learned).sum())
+        n_entities += _n_shared_entities(fitter, learned, rows)
+    return LeakageFacts(min(gaps, default=None), delay, n_shared, n_entities)
 
 
-def _shared_entities(fitter: Fitter, train: np.ndarray, rows: np.ndarray) -> int | None:
+def _n_shared_entities(fitter: Fitter, learned: np.ndarray, rows: np.ndarray) -> int:
     entity = fitter.declaration.dataset.entity
     if entity is None:
-        return None
+        return 0
     values = fitter.history.column(entity, 0, len(fitter.history))
-    return len(set(values[train].tolist()) & set(values[rows].tolist()))
+    return len(set(values[learned].tolist()) & set(values[rows].tolist()))
 
 
 def slice_values(fitter: Fitter, policy: Policy, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -150,7 +150,7 @@ class Simulation:
     def take_office(self, model: FittedModel, number: int, recipe: str, now: datetime) -> None:
         """From now on this version answers."""
         self.offices.append(Office(self.arrived(now), now, model, number, recipe))
-        self._watch = FeatureWatch(self.fitter.history, model, self._n_models)
+        self._watch = FeatureWatch(self.fitter.history, model, now, self._n_models)
 
     def begin_release(
         self, candidate: Candidate, champion: FittedModel, anchor: FittedModel, now: datetime
