@@ -26,8 +26,10 @@ from clew.loop.fitter import Fitter, Thread
 from clew.loop.history import History
 from clew.loop.jobs import Job, open_job, record, restarted
 from clew.loop.policy import metric_of
-from clew.loop.result import BacktestResult, OnProgress, Progress, TryResult
+from clew.loop.result import BacktestResult, OnProgress, Progress, Reason, ThreadNode, TryResult
+from clew.loop.trace import trace
 from clew.loop.trial import Trial, try_result
+from clew.loop.why import why
 from clew.storage import Store, open_store
 from clew.tracking import CodeTree, capture_code, capture_environment, materialise_code, this_owner
 from clew.training import Child, Described
@@ -124,6 +126,16 @@ class Workspace:
             digest = self.store.objects.put(msgspec.json.encode(result))
             record(self.store, replace(job.ended("done"), result=digest), self._clock())
             return result
+
+    # -- records ---------------------------------------------------------------------------------------
+
+    def trace(self, reference: str) -> ThreadNode:
+        """The thread from a record back to its causes; see `clew.loop.trace.trace`."""
+        return trace(self.store, reference)
+
+    def why(self, reference: str) -> list[Reason]:
+        """The reasons of decisions; see `clew.loop.why.why`."""
+        return why(self.store, reference)
 
     # -- preparation -----------------------------------------------------------------------------------
 
@@ -231,7 +243,8 @@ class Workspace:
 
     def _next_attempt(self, key: str) -> int:
         with self.store.read() as reader:
-            return 2 + sum(row["key"].startswith(f"{key}/") for row in reader.find("jobs", {"kind": "try"}))
+            keys = [str(row["key"]) for row in reader.find("jobs", {"kind": "try"})]
+        return 2 + sum(known.startswith(f"{key}/") for known in keys)
 
 
 def _ignore(_: Progress) -> None:

@@ -344,9 +344,10 @@ def _notes(fitter: Fitter) -> tuple[str, ...]:
         "Latency and memory are recorded with each run and not judged: a simulated clock cannot wait.",
     ]
     if fitter.nondeterministic:
-        notes.insert(
-            0,
-            "The training function is nondeterministic: fitted again on the same rows with the same seed, it made"
-            f" another model ({', '.join(fitter.nondeterministic[:5])}). Figures may differ in the next run.",
+        which = ", ".join(fitter.nondeterministic[:5])
+        warning = (
+            "The training function is nondeterministic: on the same rows with the same seed it made another"
+            f" model ({which}). Figures may differ in the next run."
         )
+        notes.insert(0, warning)
     return tuple(notes)

@@ -188,17 +188,15 @@ def _proven_better(seen: Situation, policy: Policy) -> list[Decision]:
     rivals = [s for s in seen.standings if not s.waits]
     needed = evidence_needed(len(seen.standings))
     proven = [s for s in rivals if s.evidence >= needed and s.n_scored >= SMALLEST_SCORED and s.gain > 0]
-    chosen: list[Decision] = []
-    for standing in sorted(proven, key=lambda s: (-s.gain, s.name)):
-        facts = _facts(standing) | {"evidence": round(standing.evidence, 1), "evidence_needed": needed}
-        if _has_skill(standing, policy):
-            why = "repair" if seen.episode else "better"
-            sentence = (
-                f"{standing.name} is proven better than the champion (evidence 1:{standing.evidence:,.0f})"
-            )
-            return [*chosen, Decision("release", seen.now, sentence, facts | {"why": why})]
-        chosen.append(_no_skill(seen, standing, policy, facts))
-    return chosen
+    if not proven:
+        return []
+    skilled = [s for s in proven if _has_skill(s, policy)]
+    best = max(skilled or proven, key=lambda s: (s.gain, s.name))
+    facts = _facts(best) | {"evidence": round(best.evidence, 1), "evidence_needed": needed}
+    if not skilled:
+        return [_no_skill(seen, best, policy, facts | {"all": [s.name for s in proven]})]
+    sentence = f"{best.name} is proven better than the champion (evidence 1:{best.evidence:,.0f})"
+    return [Decision("release", seen.now, sentence, facts | {"why": "repair" if seen.episode else "better"})]
 
 
 def evidence_needed(n_contestants: int) -> float:

@@ -214,9 +214,7 @@ class ReleaseDesk:
             if self._rollout.stage == before.stage:
                 return job
             step = self._rollout.steps[self._rollout.stage]
-            sentence = (
-                f"version {version} goes on to {step}; {self._n_compared} labelled rows compared so far"
-            )
+            sentence = f"version {version} goes on to {step}; rows compared so far: {self._n_compared}"
             self._announce(Decision("rollout", now, sentence, {"version": version, "stage": str(step)}), None)
             return job.then("roll out", stage=self._rollout.stage)
         sentence = f"champion is version {version} ({self._candidate.name}, {self.model.n_rows:,} rows)"

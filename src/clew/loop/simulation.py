@@ -125,11 +125,15 @@ class Simulation:
                 "findings": list(decision.findings),
             }
             tx.insert_if_absent("decisions", row)
-            link(tx, "decision", identity, "taken in", "deployment", self.desk.deployment)
+            if self.offices:
+                link(tx, "decision", identity, "champion was", "run", self.offices[-1].model.run)
             for finding in decision.findings:
                 link(tx, "decision", identity, "rests on", "finding", finding)
             if about is not None:
                 link(tx, "decision", identity, "is about", "run", about.run)
+            if decision.kind == "promoted":
+                version = f"{self.desk.deployment}@{decision.evidence['version']}"
+                link(tx, "version", version, "put in office by", "decision", identity)
 
     def announced(self, decision: Decision, report: GateReport | None) -> None:
         """What the release desk decided on its way."""

@@ -1,0 +1,186 @@
+"""The thread: from any record back to what it came from.
+
+Rooms write edges as they work (a run *used* a snapshot, a version was *made by* a run, a decision *rests on*
+findings). Here they are walked, and each record is put into a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from clew.entities import Json
+from clew.errors import NotFound
+from clew.loop.result import ThreadNode
+from clew.storage import Reader, Store, Where
+
+SHORT = 12
+"""Characters of an id that people read and type."""
+
+Row = Mapping[str, Any]
+
+
+def trace(store: Store, reference: str) -> ThreadNode:
+    """The thread that begins at a record.
+
+    Parameters
+    ----------
+    reference
+        A version (``busy_hour@3``), a model's name (its newest version), or the id, or the beginning of
+        the id, of a run, snapshot, decision, finding, captured code or environment.
+
+    Raises
+    ------
+    NotFound
+        When nothing has that name, or several things do.
+    """
+    with store.read() as reader:
+        kind, identity = _resolve(reader, reference)
+        return _node(reader, kind, identity, seen=frozenset())
+
+
+def _resolve(reader: Reader, reference: str) -> tuple[str, str]:
+    name, at, number = reference.partition("@")
+    if at:
+        return "version", _version_name(reader, name, number)
+    found = [(kind, identity) for kind, look in _LOOK_UP.items() for identity in look(reader, reference)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise NotFound(
+            f"No run, version, snapshot, decision or finding is named {reference!r}. See: clew runs list,"
+            " clew models list, clew data list"
+        )
+    named = ", ".join(f"{kind} {identity[:40]}" for kind, identity in found[:5])
+    raise NotFound(f"{reference!r} may be {len(found)} things: {named}. Give more of the id.")
+
+
+def _version_name(reader: Reader, deployment: str, number: str) -> str:
+    alias = reader.get("aliases", deployment=deployment, alias=number)
+    wanted = alias["number"] if alias is not None else number
+    known = [row["number"] for row in reader.find("versions", {"deployment": deployment}, ["number"])]
+    if not str(wanted).isdigit() or int(wanted) not in known:
+        there = f"it has versions {', '.join(map(str, known))}" if known else "it has no versions"
+        raise NotFound(f"{deployment!r} has no version {number!r}; {there}. See: clew models list")
+    return f"{deployment}@{wanted}"
+
+
+def _versions_of(reader: Reader, name: str) -> list[str]:
+    newest = reader.find("versions", {"deployment": name}, ["-number"], limit=1)
+    return [f"{name}@{row['number']}" for row in newest]
+
+
+def _by_prefix(table: str) -> Callable[[Reader, str], list[str]]:
+    def look(reader: Reader, reference: str) -> list[str]:
+        exact = reader.find(table, {"id": reference}, limit=1)
+        rows = exact or reader.find(table, {"id": Where("prefix", reference)}, limit=3)
+        return sorted({row["id"] for row in rows})
+
+    return look
+
+
+_LOOK_UP: dict[str, Callable[[Reader, str], list[str]]] = {
+    "version": _versions_of,
+    "run": _by_prefix("runs"),
+    "snapshot": _by_prefix("snapshots"),
+    "decision": _by_prefix("decisions"),
+    "finding": _by_prefix("findings"),
+    "code": _by_prefix("code_trees"),
+    "environment": _by_prefix("environments"),
+}
+
+
+def _node(reader: Reader, kind: str, identity: str, seen: frozenset[tuple[str, str]]) -> ThreadNode:
+    sentence, facts = _TOLD[kind](reader, identity)
+    here = seen | {(kind, identity)}
+    edges = reader.find("edges", {"from_kind": kind, "from_id": identity}, ["relation", "to_kind", "to_id"])
+    next_ones = [(edge["to_kind"], edge["to_id"]) for edge in edges]
+    causes = [_node(reader, *each, here) for each in next_ones if each not in here and each[0] in _TOLD]
+    return ThreadNode(kind, identity, sentence, facts, tuple(causes))
+
+
+# -- records in a sentence -----------------------------------------------------------------------------
+
+
+def _tell_version(reader: Reader, identity: str) -> tuple[str, Json]:
+    deployment, _, number = identity.rpartition("@")
+    row = _known(reader.get("versions", deployment=deployment, number=int(number)), "version", identity)
+    moves = [
+        f"{alias['alias']} since {alias['moved_at']:%Y-%m-%d %H:%M}"
+        for alias in reader.find("aliases", {"deployment": deployment, "number": int(number)})
+    ]
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in (row["metrics"] or {}).items())
+    sentence = f"version {number} of {deployment}, a {row['flavor']} package" + (
+        f" ({metrics})" if metrics else ""
+    )
+    gate = {check["name"]: check["outcome"] for check in (row["gate"] or {}).get("checks", [])}
+    facts = {"package": row["package"], "metrics": row["metrics"], "aliases": moves, "gate": gate}
+    return sentence, facts
+
+
+def _tell_run(reader: Reader, identity: str) -> tuple[str, Json]:
+    row = _known(reader.get("runs", id=identity), "run", identity)
+    took = "" if row["seconds"] is None else f" in {row['seconds']:.2f} s"
+    rows = " and ".join(f"{start:,} to {end:,}" for start, end in row["rows"])
+    sentence = f"{row['purpose']} of {row['model']}: {row['status']}{took}, rows {rows}, seed {row['seed']}"
+    facts = {
+        "params": {name: f"{p['value']} ({p['source']})" for name, p in row["params"].items()},
+        "started_at": row["started_at"].isoformat(),
+        "metrics": row["metrics"],
+        "error": row["error"],
+    }
+    return sentence, facts
+
+
+def _tell_snapshot(reader: Reader, identity: str) -> tuple[str, Json]:
+    rows = reader.find("snapshots", {"id": identity}, limit=1)
+    row = _known(rows[0] if rows else None, "snapshot", identity)
+    span = (
+        "" if row["first_time"] is None else f", {row['first_time']:%Y-%m-%d} to {row['last_time']:%Y-%m-%d}"
+    )
+    sentence = f"{row['n_rows']:,} rows of {row['dataset']}{span}, from {row['source']}"
+    columns = ", ".join(f"{c['name']} {c['type']}" for c in row["columns"])
+    return sentence, {"taken_at": row["taken_at"].isoformat(), "columns": columns, "parts": len(row["parts"])}
+
+
+def _tell_code(reader: Reader, identity: str) -> tuple[str, Json]:
+    row = _known(reader.get("code_trees", id=identity), "code", identity)
+    commit = f"commit {row['commit'][:SHORT]}" if row["commit"] else "no git commit"
+    dirty = ", with uncommitted changes" if row["commit"] and row["is_dirty"] else ""
+    sentence = f"{row['n_files']} files of code, {commit}{dirty}"
+    return sentence, {"manifest": row["manifest"], "captured_at": row["captured_at"].isoformat()}
+
+
+def _tell_environment(reader: Reader, identity: str) -> tuple[str, Json]:
+    row = _known(reader.get("environments", id=identity), "environment", identity)
+    return "packages, Python and machine it ran on", {"detail": row["detail"]}
+
+
+def _tell_decision(reader: Reader, identity: str) -> tuple[str, Json]:
+    row = _known(reader.get("decisions", id=identity), "decision", identity)
+    return f"{row['at']:%Y-%m-%d} {row['kind']}: {row['sentence']}", {"evidence": row["evidence"]}
+
+
+def _tell_finding(reader: Reader, identity: str) -> tuple[str, Json]:
+    row = _known(reader.get("findings", id=identity), "finding", identity)
+    return f"{row['found_at']:%Y-%m-%d} {row['level']}: {row['sentence']}", {
+        "method": row["method"],
+        "n": row["n"],
+    }
+
+
+def _known(row: Row | None, kind: str, identity: str) -> Row:
+    if row is None:
+        raise NotFound(f"The {kind} {identity!r} is named by another record, but is not in this store.")
+    return row
+
+
+_TOLD: dict[str, Callable[[Reader, str], tuple[str, Json]]] = {
+    "version": _tell_version,
+    "run": _tell_run,
+    "snapshot": _tell_snapshot,
+    "code": _tell_code,
+    "environment": _tell_environment,
+    "decision": _tell_decision,
+    "finding": _tell_finding,
+}

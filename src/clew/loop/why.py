@@ -1,0 +1,90 @@
+"""The reasons of decisions, in plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from clew.errors import NotFound
+from clew.loop.result import Reason
+from clew.storage import Reader, Store
+
+NEWEST = 200
+"""Decisions of a deployment that are told at most."""
+
+
+def why(store: Store, reference: str) -> list[Reason]:
+    """Why the decisions of a model, of one of its versions, or one decision, were taken; oldest first.
+
+    Parameters
+    ----------
+    reference
+        A model's name, a backtest's id, a version (``busy_hour@3``), or a decision's id.
+
+    Raises
+    ------
+    NotFound
+        When nothing was decided under that name.
+    """
+    with store.read() as reader:
+        rows = _decisions(reader, reference)
+        versions = _versions(reader, reference)
+        if not rows and not versions:
+            known = sorted({row["name"] for row in reader.find("deployments")})
+            there = f"decisions were taken for {', '.join(known)}" if known else "nothing was decided yet"
+            raise NotFound(f"There is nothing to say of {reference!r}; {there}. See: clew models list")
+        return [*(_version_reason(row) for row in versions), *(_reason(reader, row) for row in rows)]
+
+
+def _decisions(reader: Reader, reference: str) -> list[dict[str, Any]]:
+    one = reader.get("decisions", id=reference)
+    if one is not None:
+        return [one]
+    deployment = reference.partition("@")[0]
+    rows = reader.find("decisions", {"deployment": deployment}, ["-sequence"], limit=NEWEST)
+    return [row for row in reversed(rows) if _is_about(row, reference) and row["kind"] != "refit"]
+
+
+def _is_about(row: Mapping[str, Any], reference: str) -> bool:
+    number = reference.partition("@")[2]
+    return not number or str((row["evidence"] or {}).get("version")) == number
+
+
+def _versions(reader: Reader, reference: str) -> list[dict[str, Any]]:
+    """Versions that a person made have no decision of the loop; their gate is the reason."""
+    deployment, _, number = reference.partition("@")
+    where: dict[str, Any] = {"deployment": deployment}
+    if number.isdigit():
+        where["number"] = int(number)
+    rows = reader.find("versions", where, ["number"])
+    is_live = reader.find("deployments", {"name": deployment, "kind": "live"}, limit=1)
+    return rows if is_live else []
+
+
+def _version_reason(row: Mapping[str, Any]) -> Reason:
+    checks = (row["gate"] or {}).get("checks", [])
+    outcomes = {check["outcome"] for check in checks}
+    verdict = next((o for o in ("fail", "undecided", "pass") if o in outcomes), "not tested")
+    words = {"fail": "failed", "undecided": "left undecided by", "pass": "passed"}.get(
+        verdict, "did not meet"
+    )
+    sentence = f"version {row['number']} was trained and {words} the gate"
+    because = tuple(f"{check['name']}: {check['outcome']}: {check['sentence']}" for check in checks)
+    return Reason(f"{row['deployment']}@{row['number']}", row["created_at"], "version", sentence, because)
+
+
+def _reason(reader: Reader, row: Mapping[str, Any]) -> Reason:
+    findings = [reader.get("findings", id=identity) for identity in row["findings"] or []]
+    because = [f"{f['monitor']}: {f['sentence']} ({f['method']})" for f in findings if f is not None]
+    because += [
+        f"{name.replace('_', ' ')}: {_plain(value)}" for name, value in (row["evidence"] or {}).items()
+    ]
+    return Reason(row["id"], row["at"], row["kind"], row["sentence"], tuple(because))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {inner}" for name, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
