@@ -11,10 +11,10 @@ The first alone cries at every hair once rows are many, the second alone at ever
 the day, the week and the four weeks up to the newest whole day.
 
 The chi-square test takes rows as independent. Rows of one day rarely are (weather, campaigns, weekends), and
-then it errs far more often than it says. What keeps tickets rare on such data is the second condition, with no
-promise: of 30 columns whose level moves from day to day (autocorrelation 0.8, 30 % of the variance)
-there were 0.4 false tickets a quarter with half a year of reference and 15 when only the floor was known. A
-season that the reference has not seen is drift, and is called so.
+then it errs far more often than it says. What keeps tickets rare on such data is the second condition, and
+it promises nothing: of 30 columns whose level moves from day to day (autocorrelation 0.8, 30 % of the
+variance) there were 0.7 false tickets a quarter with half a year of reference, 0.05 with a year, and 9 where
+only the floor was known. A season that the reference has not seen is drift, and is called so.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def label_finding(
         raise ValueError(f"counts have shape {labels.shape}, the reference has {len(reference.counts)} bins")
     if not labels.sum():
         return None
-    look = _Look(reference, labels, alpha / 4, _usual_distance(reference, window_end - window_start))
+    look = _Look(reference, labels, alpha / 4, _scale(window_end - window_start))
     faults = [*look.one_class(), *look.unknown_class(), *look.shift(), *look.missing()]
     if not faults:
         return None
@@ -117,12 +117,12 @@ def label_finding(
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """One window against the reference. `usual` is how far such windows of the reference strayed."""
+    """One window against the reference and its own windows at this merge scale."""
 
     reference: ColumnReference
     labels: IntArray
     level: float
-    usual: float
+    scale: int
 
     @property
     def known(self) -> IntArray:
@@ -131,14 +131,18 @@ class _Look:
 
     def one_class(self) -> Iterator[_Fault]:
         place, n = int(self.known.argmax()), int(self.known.sum())
-        if not n or self.known[place] < n or not self.reference.is_category:
+        # Labels in the last bin may be of several classes; `unknown_class` is for them.
+        is_one_class = n > 0 and self.known[place] == n and place < len(self.known) - 1
+        if not (is_one_class and self.reference.is_category):
             return
         before = np.array(self.reference.counts[:-1])
         share = before[place] / max(before.sum(), 1)
         # As likely as that class could be, given the reference.
         at_most = float(wilson_interval([before[place]], [before.sum()], 1 - 2 * self.level)[1][0])
         is_chance = n * math.log(at_most) > math.log(self.level)
-        if not is_chance and 1 - share > self.usual:
+        is_usual = self.scale == 0 and self.reference.has_constant_days
+        distance = noise_corrected_total_variation(before, self.known)
+        if not (is_chance or is_usual) and distance > self.reference.farthest_distance[self.scale]:
             name = self.reference.bins.labels[place]
             words = f"all {n:,} labels of WINDOW are {name}; in the reference {share * 100:.0f} % are"
             yield self._share_fault("one class", "page", n, n, words)
@@ -167,7 +171,8 @@ class _Look:
     def shift(self) -> Iterator[_Fault]:
         before, n = self.reference.counts[:-1], int(self.known.sum())
         distance = noise_corrected_total_variation(before, self.known)
-        if distance <= self.usual + SMALLEST_SHIFT:
+        usual = self.reference.usual_distance[self.scale]
+        if distance <= max(usual, SMALLEST_SHIFT):
             return
         if chi_square_test(before, self.known).p_value > self.level:
             return
@@ -178,7 +183,7 @@ class _Look:
             f"{distance * 100:.0f} % of {n:,} labels of WINDOW are in other classes than in the reference"
             f" (95 % {lower * 100:.0f} to {upper * 100:.0f} %)"
         )
-        level: Level = "page" if lower > self.usual + IMPOSSIBLE_SHIFT else "ticket"
+        level: Level = "page" if lower > max(usual, IMPOSSIBLE_SHIFT) else "ticket"
         yield _Fault("label shift", level, distance, lower, upper, n, words)
 
     def _share_fault(self, kind: str, level: Level, n_with: int, n: int, words: str) -> _Fault:
@@ -186,10 +191,10 @@ class _Look:
         return _Fault(kind, level, n_with / n, float(lower[0]), float(upper[0]), n, words)
 
 
-def _usual_distance(reference: ColumnReference, length: timedelta) -> float:
+def _scale(length: timedelta) -> int:
     # Shorter windows stray further, so the longest scale that fits errs towards silence.
     fitting = [scale for scale, n_days in enumerate(MERGE_DAYS) if length >= timedelta(days=n_days)]
-    return reference.usual_distance[fitting[-1] if fitting else 0]
+    return fitting[-1] if fitting else 0
 
 
 def _window(start: datetime, end: datetime) -> str:

@@ -47,6 +47,9 @@ class ColumnReference:
         How much the model leans on the column, on any scale, at least 0; it ranks what has drifted.
     lowest, highest
         Range of the finite numbers; None for categories, and where unknown.
+    farthest_distance
+        For each of `MERGE_DAYS` the largest noise-corrected total variation between such a window of the
+        reference and the whole of it. 0 where nothing is known of its days.
     usual_distance
         For each of `MERGE_DAYS` how far, in noise-corrected total variation, such a window may lie from the
         whole reference and still be as usual as the reference's own. 0 where nothing is known of its days.
@@ -62,6 +65,7 @@ class ColumnReference:
     importance: float = 1.0
     lowest: float | None = None
     highest: float | None = None
+    farthest_distance: tuple[float, ...] = (0.0,) * len(MERGE_DAYS)
     usual_distance: tuple[float, ...] = (0.0,) * len(MERGE_DAYS)
     usual_missing: float = 0.0
     usual_unseen: float = 0.0
@@ -97,6 +101,7 @@ class ColumnReference:
         return plain | {
             "bins": self.bins.to_dict(),
             "counts": list(self.counts),
+            "farthest_distance": list(self.farthest_distance),
             "usual_distance": list(self.usual_distance),
         }
 
@@ -105,8 +110,8 @@ class ColumnReference:
         """The column that `to_dict` wrote. Only ``name``, ``bins`` and ``counts`` must be there; unknown keys
         are passed over."""
         known = {name: stored[name] for name in cls.__slots__ if name in stored}
-        if "usual_distance" in known:
-            known["usual_distance"] = tuple(float(distance) for distance in known["usual_distance"])
+        for name in known.keys() & {"farthest_distance", "usual_distance"}:
+            known[name] = tuple(float(distance) for distance in known[name])
         counts = tuple(int(count) for count in stored["counts"])
         return cls(**(known | {"bins": bins_from_dict(stored["bins"]), "counts": counts}))
 
@@ -241,11 +246,11 @@ def reference_of(rows: Rows, times: TimeArray, importance: Mapping[str, float] |
     bins = {name: _bins_for(rows, name) for name in column_names(rows)}
     days = bin_days(bins, rows, times)
     plain = Reference(tuple(_column(days, name, bins[name]) for name in bins))
-    distances = _usual_distances(plain, days)
+    farthest, ordinary = _window_distances_of(plain, days)
     usual = Reference(
         tuple(
-            replace(column, usual_distance=tuple(row.tolist()))
-            for column, row in zip(plain.columns, distances, strict=True)
+            replace(column, farthest_distance=tuple(far.tolist()), usual_distance=tuple(near.tolist()))
+            for column, far, near in zip(plain.columns, farthest, ordinary, strict=True)
         )
     )
     return usual if importance is None else usual.with_importance(importance)
@@ -276,21 +281,22 @@ def _column(days: DayRows, name: str, bins: Bins) -> ColumnReference:
     )
 
 
-def _usual_distances(reference: Reference, days: DayRows) -> FloatArray:
-    """How far a window may stray and still be usual, by column and scale, shape ``(n_columns, n_scales)``."""
+def _window_distances_of(reference: Reference, days: DayRows) -> tuple[FloatArray, FloatArray]:
+    """How far its windows lie, and how far windows may lie and still be usual: ``(n_columns, n_scales)``."""
     calendar = days.on_every_day().counts
     # A first row of zeros, so that the sum of days i to j is a difference of two rows.
     running = np.concatenate([np.zeros((1, calendar.shape[1]), dtype=np.int64), calendar.cumsum(axis=0)])
-    usual = np.zeros((len(reference.columns), len(MERGE_DAYS)))
+    farthest, usual = np.zeros((2, len(reference.columns), len(MERGE_DAYS)))
     for scale, n_days in enumerate(MERGE_DAYS):
         n_windows = len(calendar) / n_days
         if n_windows >= 2:
             distances = window_distances(reference.flat, running[n_days:] - running[:-n_days])
-            usual[:, scale] = np.minimum(distances.corrected.max(axis=0) * _stretch(n_windows), 1.0)
+            farthest[:, scale] = distances.corrected.max(axis=0)
+            usual[:, scale] = np.minimum(farthest[:, scale] * _stretch(n_windows), 1.0)
         elif scale:
-            # Shorter windows stray further than longer ones, so theirs errs towards silence.
-            usual[:, scale] = usual[:, scale - 1]
-    return usual
+            # Shorter windows stray further than longer ones, so theirs err towards silence.
+            farthest[:, scale], usual[:, scale] = farthest[:, scale - 1], usual[:, scale - 1]
+    return farthest, usual
 
 
 def _stretch(n_windows: float) -> float:
