@@ -111,28 +111,28 @@ import sys
 from pathlib import Path
 import pyarrow.feather
 from clew.registry import load_package
-folder, digest, code, rows = sys.argv[1:]
-model = load_package(Path(folder), expected_digest=digest, code_folder=Path(code) if code else None)
-print(*model.predict(pyarrow.feather.read_table(rows)).predicted.tolist())
+code, rows, *packages = sys.argv[1:]
+for package in packages:
+    folder, digest = package.split(":")
+    model = load_package(Path(folder), expected_digest=digest, code_folder=Path(code))
+    print(*model.predict(pyarrow.feather.read_table(rows)).predicted.tolist())
 """
 
 
-@pytest.mark.parametrize("kind", ["function", "class"])
-def test_own_code_answers_in_another_process_with_the_captured_code(
-    kind: str, project: Any, tmp_path: Path
-) -> None:
-    model = fitted(in_pipeline(project) if kind == "function" else project.NearestMean())
-    info = save(model, tmp_path / "package")
-    assert info.trusted_types == (
-        "ride_model.numbers_only" if kind == "function" else "ride_model.NearestMean",
-    )
+def test_own_code_answers_in_another_process_with_the_captured_code(project: Any, tmp_path: Path) -> None:
+    models = fitted(in_pipeline(project)), fitted(project.NearestMean())
+    infos = [save(model, tmp_path / str(n)) for n, model in enumerate(models)]
+    assert [info.trusted_types for info in infos] == [
+        ("ride_model.numbers_only",),
+        ("ride_model.NearestMean",),
+    ]
     table = rides(60, seed=3)
     feather.write_feather(table, tmp_path / "rows")
     (tmp_path / "code").rename(tmp_path / "captured")
-    place = tmp_path / "package", info.digest
-    answers = run_python(LOAD, *place, tmp_path / "captured", tmp_path / "rows")
+    packages = [f"{tmp_path / str(n)}:{info.digest}" for n, info in enumerate(infos)]
+    answers = run_python(LOAD, tmp_path / "captured", tmp_path / "rows", *packages).splitlines()
     X = signature_of(rides(), ("no", "yes")).to_frame(table)
-    assert answers.split() == model.predict(X).tolist()
+    assert [line.split() for line in answers] == [model.predict(X).tolist() for model in models]
 
 
 def test_without_allow_code_the_class_is_named_and_the_mend(project: Any, tmp_path: Path) -> None:
@@ -161,9 +161,8 @@ def test_code_that_cannot_be_imported_says_why(project: Any, tmp_path: Path) -> 
     info = save(fitted(project.NearestMean()), tmp_path / "package")
     (tmp_path / "code" / "ride_model.py").write_text("import no_such_library")
     feather.write_feather(rides(5), tmp_path / "rows")
-    said = run_python(
-        LOAD, tmp_path / "package", info.digest, tmp_path / "code", tmp_path / "rows", fails=True
-    )
+    package = f"{tmp_path / 'package'}:{info.digest}"
+    said = run_python(LOAD, tmp_path / "code", tmp_path / "rows", package, fails=True)
     assert "PackageError: Module ride_model cannot be imported: No module named 'no_such_library'" in said
 
 
@@ -259,3 +258,8 @@ def test_sets_and_shared_arrays_keep_their_content() -> None:
     assert again["raw"] == words["raw"]
     np.testing.assert_array_equal(again["first"], shared)
     assert canonical_skops(skops.io.dumps(again)) == data
+
+
+def test_a_class_of_a_script_is_asked_to_move() -> None:
+    with pytest.raises(PackageError, match=r"__main__\.Model, which was defined in a script or notebook"):
+        check_saveable(origins(["__main__.Model"]), allow_code=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from clew.errors import PackageError
+from clew.errors import MissingExtra, PackageError
 from clew.registry import PackageInfo, Signature, load_package, package_digest, save_package, wrap_model
 from clew.registry.packages import version_changes
 from tests.registry.elsewhere import change_own, run_python
@@ -306,3 +307,21 @@ def test_other_versions_than_the_packages_are_told(forest: tuple[Path, PackageIn
         "skops": ("0.1", importlib.metadata.version("skops")),
         "no-such-thing": ("3", None),
     }
+
+
+@pytest.mark.parametrize(
+    ("package", "extra"), [("lightgbm", "lightgbm"), ("skops", "sklearn"), ("pandas", "sklearn")]
+)
+def test_a_library_that_is_not_installed_is_named_with_its_extra(
+    package: str,
+    extra: str,
+    forest: tuple[Path, PackageInfo],
+    boosted: tuple[Any, Signature],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    info = save(boosted[0], tmp_path / "text", boosted[1])
+    place = (tmp_path / "text", info) if package == "lightgbm" else forest
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtra, match=rf'{package!r}, which is not installed.*"clew\[{extra}\]"'):
+        load_package(place[0], expected_digest=place[1].digest).predict(rides(5))

@@ -131,6 +131,13 @@ def test_whole_numbers_with_gaps_have_one_type_whether_a_row_has_a_gap_or_not() 
     assert one([1, 2]).to_frame(pa.table({"x": [5]}))["x"].dtype == np.int64
 
 
+def test_times_reach_pandas_as_times() -> None:
+    times = pa.array([datetime(2026, 1, 1, tzinfo=UTC)], pa.timestamp("us", "UTC"))
+    table = pa.table({"at": times, "day": times.cast(pa.date32())})
+    X = Signature.of(table, (), "pandas", "regression").to_frame(table)
+    assert [dtype.kind for dtype in X.dtypes] == ["M", "M"]
+
+
 def test_pandas_floats_that_stand_for_whole_numbers_with_gaps_are_read_as_such() -> None:
     values = one([1, 2, 3]).read(pd.DataFrame({"x": [4.0, float("nan")]}))["x"]
     assert values.to_pylist() == [4, None]

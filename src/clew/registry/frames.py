@@ -99,7 +99,7 @@ def _pandas_values(pd: Any, column: FeatureColumn, values: pa.Array) -> Any:
         return column.numbers(values)
     if is_number or pa.types.is_floating(values.type):
         return np.array(values.to_numpy(zero_copy_only=False))
-    return values.to_pandas()
+    return values.to_pandas(date_as_object=False)
 
 
 def _polars_frame(columns: Sequence[FeatureColumn], values: Mapping[str, pa.Array]) -> Frame:

@@ -60,7 +60,8 @@ def _zip(entries: dict[str, bytes]) -> bytes:
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o600 << 16
             info.create_system = 3  # the same on every platform
-            file.writestr(info, entries[name], compresslevel=6)
+            # The lightest: a forest of 54 MB becomes 9.8 MB, and takes half as long as with 7.7 MB.
+            file.writestr(info, entries[name], compresslevel=1)
     return written.getvalue()
 
 
