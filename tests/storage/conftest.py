@@ -1,18 +1,16 @@
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 
 from clew.config import Settings
 from clew.storage import Database, Store, open_store
 from tests.storage import processes
+from tests.storage.processes import StartChild
 
-StartChild: TypeAlias = Callable[[Settings, str], subprocess.Popen[str]]
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -43,15 +41,8 @@ def any_store(any_settings: Settings) -> Iterator[Store]:
 @pytest.fixture
 def start() -> Iterator[StartChild]:
     """Starts children that are ended with the test at the latest."""
-    children: list[subprocess.Popen[str]] = []
-
-    def start(settings: Settings, code: str) -> subprocess.Popen[str]:
-        children.append(processes.start(settings, code))
-        return children[-1]
-
-    yield start
-    for child in children:
-        processes.kill(child)
+    with processes.children() as start:
+        yield start
 
 
 @pytest.fixture

@@ -6,10 +6,15 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
 
 import msgspec
 
 from clew.config import Settings
+
+StartChild: TypeAlias = Callable[[Settings, str], subprocess.Popen[str]]
 
 _PROLOGUE = """
 import os, sys, time, msgspec
@@ -48,6 +53,20 @@ def start(settings: Settings, code: str) -> subprocess.Popen[str]:
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
+
+
+@contextmanager
+def children() -> Iterator[StartChild]:
+    """Starts children as `start` does; those that still live are killed at the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start_one(settings: Settings, code: str) -> subprocess.Popen[str]:
+        started.append(start(settings, code))
+        return started[-1]
+
+    yield start_one
+    for child in started:
+        kill(child)
 
 
 def hear(child: subprocess.Popen[str]) -> str:

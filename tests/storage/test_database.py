@@ -16,7 +16,8 @@ from clew.config import Settings
 from clew.errors import SettingsError, StoreBusy, StoreError
 from clew.storage import Database, Store, open_store
 from tests.storage import processes
-from tests.storage.conftest import NOW, StartChild
+from tests.storage.conftest import NOW
+from tests.storage.processes import StartChild
 
 INCREMENTS = """
 say("ready"); wait()

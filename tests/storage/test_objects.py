@@ -16,7 +16,7 @@ from clew.storage.objects import object_name
 from tests.servers import S3Server
 from tests.storage import processes
 from tests.storage.careless_bucket import careless_bucket
-from tests.storage.conftest import StartChild
+from tests.storage.processes import StartChild
 
 PUT_FOR_EVER = """
 store = open_store(settings, now=now)

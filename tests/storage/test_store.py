@@ -16,7 +16,8 @@ from clew.config import ObjectSettings, Settings
 from clew.errors import StoreError
 from clew.storage import Store, open_store
 from tests.storage import processes
-from tests.storage.conftest import NOW, StartChild
+from tests.storage.conftest import NOW
+from tests.storage.processes import StartChild
 
 SCRATCH = """
 store = open_store(settings, now=now)

@@ -19,6 +19,15 @@ import pyarrow.compute as pc
 
 _FORMAT = b"clew rows 0"
 _UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
+# Our own names: a library's spelling of its types may change.
+_TYPE_NAMES = {
+    pa.bool_(): "bool",
+    pa.int64(): "int64",
+    pa.float64(): "float64",
+    pa.string(): "text",
+    pa.date32(): "date",
+    _UTC_MICROSECONDS: "instant",
+}
 
 
 def content_digest(table: pa.Table) -> str:
@@ -59,7 +68,8 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _column_digest(column: pa.ChunkedArray) -> bytes:
-    column_hash = hashlib.sha256(_framed(str(column.type).encode()))
+    type_name = _TYPE_NAMES.get(column.type, str(column.type))
+    column_hash = hashlib.sha256(_framed(type_name.encode()))
     validity, values = hashlib.sha256(), hashlib.sha256()
     lengths = hashlib.sha256()
     for chunk in column.chunks:

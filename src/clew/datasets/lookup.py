@@ -35,7 +35,8 @@ def read_rows(
     NotFound
         When a column is not in it.
     """
-    rows = rows or RowRange(0, snapshot.n_rows)
+    if rows is None:  # and not `or`: an empty range is false
+        rows = RowRange(0, snapshot.n_rows)
     if not 0 <= rows.start <= rows.end <= snapshot.n_rows:
         raise ValueError(f"rows {rows.start} to {rows.end} are asked of a snapshot with {snapshot.n_rows}")
     names = _known(snapshot, columns)

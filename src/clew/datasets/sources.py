@@ -4,9 +4,9 @@ CSV has no types, so these rules decide:
 
 - Types are inferred from all values of a column: whole numbers, decimals, true/false, ISO-8601 dates and
   times, else text.
-- Nothing between two separators is null. In a column of text ``""`` is an empty string, and words such
-  as ``NA`` are text; in any other column ``NA``, ``N/A``, ``NaN``, ``null``, ``None`` and their like are
-  null too.
+- Nothing between two separators is null. In a column of text ``""`` is an empty string, as polars and
+  pyarrow write it (pandas writes nothing for both), and words such as ``NA`` are text; in any other
+  column ``NA``, ``N/A``, ``NaN``, ``null``, ``None`` and their like are null too.
 - Numbers with leading zeros, such as the zip code ``01067``, are text: as a number they would lose them.
 - The separator is the one of ``,`` ``;`` tab and ``|`` that the first line has most of.
 """

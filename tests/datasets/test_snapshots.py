@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from clew.config import Settings
+from clew.datasets import (
+    content_digest,
+    from_frame,
+    get_snapshot,
+    latest_snapshot,
+    list_datasets,
+    list_snapshots,
+    prepare,
+    read_rows,
+    read_source,
+    take_snapshot,
+)
+from clew.datasets.parts import ROWS_A_PART
+from clew.entities import Column, Snapshot
+from clew.errors import DataError, NotFound, ObjectDamaged
+from clew.storage import Store, open_store
+from tests.datasets.conftest import NOW, declare
+from tests.datasets.tables import tables
+from tests.storage import processes
+from tests.storage.processes import StartChild
+
+LATER = NOW + timedelta(days=1)
+TAKE = """
+import numpy as np, pyarrow as pa
+from clew.datasets import take_snapshot
+from tests.datasets.conftest import declare
+from tests.datasets.test_snapshots import many_rides
+table = many_rides(400_000)
+say("ready"); wait()
+with open_store(settings, now=now) as store:
+    say(take_snapshot(store, declare(), table, source="rides", code=None, now=now).id)
+"""
+
+
+def many_rides(n: int) -> pa.Table:
+    random = np.random.default_rng(7)
+    return pa.table(
+        {
+            "ts": np.datetime64("2025-01-01", "us") + np.arange(n) * np.timedelta64(1, "m"),
+            "id": np.arange(n),
+            "y": random.integers(0, 2, n),
+            "x": random.normal(size=n),
+            "z": random.normal(size=n),
+        }
+    )
+
+
+def snap(
+    store: Store, table: pa.Table, code: str | None = None, now: datetime = NOW, **given: Any
+) -> Snapshot:
+    return take_snapshot(store, declare(**given), table, source="rides.parquet", code=code, now=now)
+
+
+def history(store: Store) -> list[tuple[int, str]]:
+    with store.read() as reader:
+        rows = reader.find("snapshot_log", {"dataset": "rides"}, ["sequence"])
+    return [(row["sequence"], row["snapshot"]) for row in rows]
+
+
+def object_files(settings: Settings) -> list[Path]:
+    return sorted((settings.store / "objects").glob("[0-9a-f][0-9a-f]/*"))
+
+
+# -- one content, one snapshot -------------------------------------------------------------------------
+
+
+def test_the_same_rows_from_csv_parquet_pandas_and_polars_are_one_snapshot(
+    store: Store, tmp_path: Path
+) -> None:
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    rows = {
+        "ts": [start + timedelta(minutes=i) for i in range(5)],
+        "id": ["a", "b", "c", "d", "e"],
+        "y": [0, 1, 1, 0, None],
+        "x": [0.1, -1e300, 5e-324, None, 3.0],
+        "n": [1, -(2**53), 2**53, 0, 7],
+        "flag": [True, False, None, True, False],
+        "day": [date(2026, 3, 1), None, date(1969, 12, 31), date(2000, 2, 29), date(2026, 1, 1)],
+        "seen": [start, None, datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), start, start],
+        "kind": ["red", None, "green", "red", 'ünï,"quoted"\nline'],
+    }
+    table = pa.table(rows)
+    frame = pd.DataFrame(rows)
+    frame["kind"] = frame["kind"].astype("category")
+    polars = pl.DataFrame(rows).with_columns(pl.col("kind").cast(pl.Categorical), pl.col("n").cast(pl.Int64))
+    pq.write_table(table, tmp_path / "a.parquet")
+    frame.to_parquet(tmp_path / "b.parquet")
+    polars.write_parquet(tmp_path / "c.parquet")
+    pa.csv.write_csv(table, tmp_path / "a.csv")
+    frame.to_csv(tmp_path / "b.csv", index=False)
+    polars.write_csv(tmp_path / "c.csv")
+    files = ["a.parquet", "b.parquet", "c.parquet", "a.csv", "b.csv", "c.csv"]
+    taken = [snap(store, read_source(file, tmp_path)) for file in files]
+    taken += [snap(store, from_frame(frame)), snap(store, from_frame(polars))]
+    shuffled = frame.sample(frac=1, random_state=3)
+    taken += [snap(store, from_frame(shuffled)), snap(store, from_frame(polars.reverse()))]
+    assert {snapshot.id for snapshot in taken} == {taken[0].id}
+    assert len(list_snapshots(store)) == len(history(store)) == 1
+    assert read_rows(store, taken[0]).to_pydict() == rows
+
+
+@given(table=tables(), data=st.data())
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_was_kept_is_read_back_in_order(store: Store, table: pa.Table, data: st.DataObject) -> None:
+    order = data.draw(st.permutations(range(table.num_rows)))
+    name = f"d{data.draw(st.integers(0, 2**60))}"
+    snapshot = snap(store, table, name=name)
+    expected, columns = prepare(table, declare())
+    assert snapshot.columns == columns
+    assert content_digest(read_rows(store, snapshot)) == content_digest(expected)
+    assert snap(store, table.take(pa.array(order, pa.int64())), name=name) == snapshot
+
+
+def test_a_snapshot_says_what_it_is(store: Store) -> None:
+    table = many_rides(3)
+    snapshot = snap(store, table, code="c0de")
+    assert (snapshot.dataset, snapshot.n_rows, snapshot.taken_at) == ("rides", 3, NOW)
+    assert (snapshot.source, snapshot.code, snapshot.declaration) == ("rides.parquet", "c0de", declare())
+    assert snapshot.first_time == datetime(2025, 1, 1, tzinfo=UTC)
+    assert snapshot.last_time == datetime(2025, 1, 1, 0, 2, tzinfo=UTC)
+    assert get_snapshot(store, snapshot.id) == snapshot
+    with store.read() as reader:
+        edges = reader.find("edges", {"from_id": snapshot.id})
+    assert [(edge["relation"], edge["to_kind"], edge["to_id"]) for edge in edges] == [
+        ("made by", "code", "c0de")
+    ]
+
+
+def test_the_same_rows_in_two_datasets_are_two_snapshots_over_the_same_bytes(
+    store: Store, settings: Settings
+) -> None:
+    one, other = snap(store, many_rides(3)), snap(store, many_rides(3), name="rides_too")
+    assert one.id != other.id
+    assert one.parts == other.parts
+    assert len(object_files(settings)) == 1
+
+
+# -- history -------------------------------------------------------------------------------------------
+
+
+def test_history_has_an_entry_for_each_change_and_none_for_a_repeat(store: Store) -> None:
+    short, long = many_rides(3), many_rides(4)
+    a = snap(store, short)
+    assert snap(store, short, now=LATER) == a
+    b = snap(store, long, now=LATER)
+    assert snap(store, short, now=LATER) == a
+    assert history(store) == [(1, a.id), (2, b.id), (3, a.id)]
+    assert latest_snapshot(store, "rides") == a
+    assert [snapshot.id for snapshot in list_snapshots(store, "rides")] == [b.id, a.id]
+    assert latest_snapshot(store, "other") is None
+
+
+def test_appended_rows_use_the_parts_that_are_there(store: Store, settings: Settings) -> None:
+    first = snap(store, many_rides(2 * ROWS_A_PART + 10))
+    assert [part.n_rows for part in first.parts] == [ROWS_A_PART, ROWS_A_PART, 10]
+    before = object_files(settings)
+    longer = snap(store, many_rides(2 * ROWS_A_PART + 10).slice(0, 2 * ROWS_A_PART))
+    assert longer.parts == first.parts[:2]
+    assert object_files(settings) == before
+
+
+def test_a_lost_part_is_stored_again(store: Store, settings: Settings) -> None:
+    snapshot = snap(store, many_rides(3))
+    [file] = object_files(settings)
+    file.unlink()
+    with pytest.raises(NotFound):
+        read_rows(store, snapshot)
+    assert snap(store, many_rides(3)) == snapshot
+    assert read_rows(store, snapshot).num_rows == 3
+
+
+def test_a_damaged_part_is_refused_when_read(store: Store, settings: Settings) -> None:
+    snapshot = snap(store, many_rides(3))
+    [file] = object_files(settings)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.chmod(0o600)
+    file.write_bytes(content)
+    with pytest.raises(ObjectDamaged):
+        read_rows(store, snapshot)
+
+
+def test_the_declared_schema_follows_the_code(store: Store) -> None:
+    first = snap(store, many_rides(3), code="one")
+    without_z = many_rides(3).drop_columns("z")
+    with pytest.raises(DataError, match="Column 'z' of rides is missing"):
+        snap(store, without_z, code="one")
+    assert history(store) == [(1, first.id)]
+    second = snap(store, without_z, code="two")
+    assert [column.name for column in second.columns] == ["ts", "id", "y", "x"]
+    third = snap(store, without_z.append_column("w", pa.array([1, 2, 3])), code="two")
+    assert third.columns[-1] == Column("w", "int64")
+    [dataset] = list_datasets(store)
+    assert (dataset.name, dataset.columns, dataset.schema_version) == ("rides", third.columns, 3)
+    assert read_rows(store, first).column_names == ["ts", "id", "y", "x", "z"]
+
+
+def test_a_refused_table_leaves_nothing(store: Store, settings: Settings) -> None:
+    with pytest.raises(DataError, match="must be unique"):
+        snap(store, many_rides(3).set_column(1, "id", pa.array([1, 1, 2])))
+    assert (list_datasets(store), list_snapshots(store), object_files(settings)) == ([], [], [])
+
+
+# -- finding -------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_is_found_by_the_beginning_of_its_id(store: Store) -> None:
+    taken = [snap(store, many_rides(n), now=NOW + timedelta(n)) for n in range(1, 20)]
+    assert get_snapshot(store, taken[4].id[:12]) == taken[4]
+    assert get_snapshot(store, taken[4].id[:12], dataset="rides") == taken[4]
+    by_letter = next(s.id[0] for s in taken if sum(other.id[0] == s.id[0] for other in taken) > 1)
+    with pytest.raises(NotFound, match=f"Several snapshots begin with '{by_letter}'.*Write more of the id"):
+        get_snapshot(store, by_letter)
+    for unknown in ("", "xyz", taken[4].id + "0"):
+        with pytest.raises(NotFound, match=f"the newest are {taken[-1].id[:12]}"):
+            get_snapshot(store, unknown)
+    with pytest.raises(NotFound, match="of dataset 'other'; there are none yet"):
+        get_snapshot(store, taken[4].id[:12], dataset="other")
+
+
+# -- processes -----------------------------------------------------------------------------------------
+
+
+def test_two_processes_that_snapshot_at_once_make_one_history(settings: Settings, start: StartChild) -> None:
+    children = [start(settings, TAKE) for _ in range(2)]
+    for child in children:
+        assert processes.hear(child) == "ready"
+    for child in children:
+        processes.tell(child)
+    ids = {processes.finish(child) for child in children}
+    assert len(ids) == 1
+    with open_store(settings, now=NOW) as store:
+        assert history(store) == [(1, ids.pop())]
+        assert snap(store, many_rides(400_000)).n_rows == 400_000
+        assert len(history(store)) == 1
+
+
+def test_a_process_killed_in_mid_snapshot_leaves_nothing_visible_and_the_repeat_finishes(
+    settings: Settings, store: Store, start: StartChild
+) -> None:
+    before = snap(store, many_rides(10))
+    child = start(settings, TAKE)
+    assert processes.hear(child) == "ready"
+    processes.tell(child)
+    while len(object_files(settings)) < 3:
+        assert child.poll() is None
+    processes.kill(child)
+    assert history(store) == [(1, before.id)]
+    assert latest_snapshot(store, "rides") == before
+    with open_store(settings, now=NOW) as reopened:
+        snapshot = snap(reopened, many_rides(400_000))
+        assert history(reopened) == [(1, before.id), (2, snapshot.id)]
+        rows = read_rows(reopened, snapshot)
+    assert content_digest(rows) == content_digest(prepare(many_rides(400_000), declare())[0])
