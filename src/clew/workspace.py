@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -146,13 +147,16 @@ class Workspace:
             described = _chosen(models, self._target.model if self._target else None)
             declaration = described.model
             on_progress(Progress(0.0, sentence=f"reading {declaration.dataset.name}"))
+            scratch = stack.enter_context(self.store.scratch("checker"))
+            checker = stack.enter_context(Child.start(child.code_folder, self.settings.root, scratch))
+            # It imports the project's libraries, which takes seconds, while the table is read.
+            warming = stack.enter_context(ThreadPoolExecutor(1)).submit(checker.describe, [described.file])
             snapshot = self._snapshot(child, described, tree.id)
             table = read_rows(self.store, snapshot)
             child.use(table, declaration, described.file, snapshot.columns)
             features = feature_names(snapshot.columns, declaration.dataset, declaration.not_features)
             history = History.of(declaration, table, features)
-            scratch = stack.enter_context(self.store.scratch("checker"))
-            checker = stack.enter_context(Child.start(child.code_folder, self.settings.root, scratch))
+            warming.result()
             checker.use(table, declaration, described.file, snapshot.columns)
             thread = Thread(
                 snapshot=snapshot,

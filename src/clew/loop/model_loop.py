@@ -245,13 +245,16 @@ class ModelLoop:
         both = ~np.isnan(theirs) & ~np.isnan(ours)
         answered = np.flatnonzero(~np.isnan(theirs))
         compared = tie_due and contestant.origin == "recipe"
+        evidence = evidence_ratio(contestant.evidence)
+        # The skill is asked for only of those who could be released now, and is the dearest to know.
+        may_win = compared or evidence >= evidence_needed(1)
         return Standing(
             name=contestant.name,
             origin=contestant.origin,
-            evidence=evidence_ratio(contestant.evidence),
+            evidence=evidence,
             n_scored=contestant.n_scored,
             gain=float((ours[both] - theirs[both]).mean()) if both.any() else math.nan,
-            skill=self._skill(theirs[answered], start + answered),
+            skill=self._skill(theirs[answered], start + answered) if may_win else math.nan,
             mean_loss=float(theirs[answered].mean()) if len(answered) else math.inf,
             n_recent=len(answered),
             n_rows=contestant.model.n_rows,
