@@ -46,7 +46,7 @@ _QUIET_DAYS = 28
 _WORDS: dict[Fault, str] = {
     "missing": "missing values",
     "unseen": "levels outside the reference's",
-    "range": "numbers outside the reference's range",
+    "range": "numbers far outside the reference's range",
     "constant": "one value only",
 }
 

@@ -27,6 +27,9 @@ from clew.stats.special import normal_quantile
 MERGE_DAYS = (1, 7, 28)
 """Days that are merged before they are compared: a fault shows in one, a slow drift only in many."""
 
+RANGE_ROOM = 0.5
+"""Of the reference's range: how far beyond it numbers are still inside. Any half year sets records."""
+
 SMALLEST_DAY = 10
 """A reference day with fewer rows says nothing about what is usual: one row alone is always constant."""
 
@@ -145,7 +148,7 @@ class Reference:
         """
         bins = {column.name: column.bins for column in self.columns}
         limits = {
-            column.name: (column.lowest, column.highest)
+            column.name: _widened(column.lowest, column.highest)
             for column in self.columns
             if column.lowest is not None and column.highest is not None
         }
@@ -210,6 +213,12 @@ class Reference:
             for stored in profile.get("scores", ())
         )
         return cls((*weighed.columns, *scores))
+
+
+def _widened(lowest: float, highest: float) -> tuple[float, float]:
+    """Limits that a new record stays within and a changed unit, or a code such as -999, does not."""
+    room = RANGE_ROOM * (highest - lowest)
+    return lowest - room, highest + room
 
 
 def score_name(of: object) -> str:
