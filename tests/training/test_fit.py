@@ -157,11 +157,11 @@ def use(child: Child, declared: dict[str, ModelDeclaration]) -> Any:
     return use
 
 
-def fit(child: Child, rows: RowRange | None = None, **given: Any) -> Fit:
+def fit(child: Child, rows: RowRange | list[RowRange] | None = None, **given: Any) -> Fit:
     return child.fit("one", RowRange(0, 200) if rows is None else rows, **given)
 
 
-def failure(child: Child, rows: RowRange | None = None, **given: Any) -> TrainingFailed:
+def failure(child: Child, rows: RowRange | list[RowRange] | None = None, **given: Any) -> TrainingFailed:
     with pytest.raises(TrainingFailed) as caught:
         fit(child, rows, **given)
     return caught.value
@@ -212,6 +212,13 @@ def test_older_fits_predict_on_newer_rows(use: Any) -> None:
     longer = rides(300)
     use("busy_hour", longer)
     assert len(child.predict("one", RowRange(0, 300))) == 300
+
+
+def test_rows_between_may_be_left_out(use: Any) -> None:
+    child = use("sees")
+    fitted = fit(child, [RowRange(0, 30), RowRange(100, 200)])
+    assert fitted.n_rows == 27 + 90
+    assert fitted.model_digest != fit(child, RowRange(0, 130)).model_digest
 
 
 def test_rows_beyond_the_table_are_refused(use: Any) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from clew.entities import Column, Json, RowRange
+from clew.entities import Json, RowRange
 from clew.errors import ClewError, UsageError
 from clew.training.faults import function_fault
 from clew.training.lifeline import die_with_parent
@@ -72,7 +72,7 @@ class Workbench:
 
         header = request.header
         spec = self._project.model(header["file"], header["model"])
-        self._rows = Rows.open(header["path"], msgspec.convert(header["columns"], list[Column]), spec)
+        self._rows = Rows.open(header["path"], spec, header["features"], header["categorical"])
         return {}, ()
 
     def _fit(self, request: Message) -> Reply:

@@ -7,7 +7,7 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clew.datasets import feature_names
 from clew.declare import ModelSpec
-from clew.entities import Column, Json, RowRange
+from clew.entities import Json, RowRange
 from clew.errors import ClewError, TrainingFailed, UsageError, did_you_mean
 from clew.registry import LoadedModel, Predictions, Signature, wrap_model
 from clew.training.faults import function_fault, user_traceback
@@ -34,20 +33,18 @@ class Rows:
     """A snapshot's rows, mapped from a file, and the model that learns from them."""
 
     table: pa.Table
-    columns: tuple[Column, ...]
     spec: ModelSpec
     features: tuple[str, ...]
+    categorical: frozenset[str]
 
     @classmethod
-    def open(cls, path: str, columns: Sequence[Column], spec: ModelSpec) -> Rows:
+    def open(cls, path: str, spec: ModelSpec, features: Sequence[str], categorical: Iterable[str]) -> Rows:
         table = pa.ipc.open_file(pa.memory_map(path)).read_all()
-        declaration = spec.declaration
-        features = feature_names(columns, declaration.dataset, also_not=declaration.not_features)
-        return cls(table, tuple(columns), spec, features)
+        return cls(table, spec, tuple(features), frozenset(categorical) & frozenset(features))
 
     def parts(self, rows: Sequence[RowRange]) -> pa.Table:
         """The rows of several ranges, one after the other, without a copy."""
-        return pa.concat_tables([self.part(each) for each in rows])
+        return pa.concat_tables([self.part(each) for each in rows or [RowRange(0, 0)]])
 
     def part(self, rows: RowRange) -> pa.Table:
         """The rows of a range, without a copy.
@@ -90,9 +87,8 @@ def fit(
     labelled = _labelled(data.parts(rows), spec)
     classes = _classes(labelled, rows, spec)
     features = labelled.select(data.features)
-    categorical = {column.name for column in data.columns if column.is_categorical} & set(data.features)
     frame = spec.declaration.dataset.frame
-    signature = Signature.of(features, categorical, frame, spec.declaration.task, classes)
+    signature = Signature.of(features, data.categorical, frame, spec.declaration.task, classes)
     train = _train(signature, features, labelled, spec)
     seed_everything(seed)
     forget_peak_memory()

@@ -141,6 +141,10 @@ class UserProcess:
         """What was printed since the last call of this, within bounds."""
         return self._output.take()
 
+    @property
+    def process_id(self) -> int:
+        return self._popen.pid
+
     def has_ended(self) -> bool:
         return self._popen.poll() is not None
 

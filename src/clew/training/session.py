@@ -101,6 +101,11 @@ class Child:
         self._memory.told = None
         self._memory.held.clear()
 
+    @property
+    def process_id(self) -> int | None:
+        """The process of the moment; None when the last one ended."""
+        return None if self._process is None else self._process.process_id
+
     def describe(self, files: Sequence[str]) -> list[Described]:
         """The models that `files` declare, in their order.
 
@@ -159,13 +164,18 @@ class Child:
         columns
             The snapshot's columns.
         """
+        from clew.datasets import feature_names
+
         path = rows if isinstance(rows, Path) else self._write_rows(rows)
+        # Named here and not in the child, which so needs no database library to start.
+        features = feature_names(columns, declaration.dataset, also_not=declaration.not_features)
         request = {
             "verb": "use",
             "path": str(path),
             "file": file,
             "model": declaration.name,
-            "columns": msgspec.to_builtins(list(columns)),
+            "features": features,
+            "categorical": [column.name for column in columns if column.is_categorical],
         }
         used = Used(request, declaration)
         self._tell(used)
