@@ -76,6 +76,7 @@ class Fitter:
         self.n_fits = 0
         self.nondeterministic: list[str] = []
         self._scored: dict[str, Scored] = {}
+        self._digests: dict[str, str] = {}
 
     @property
     def declaration(self) -> ModelDeclaration:
@@ -106,8 +107,13 @@ class Fitter:
             fit = self.child.fit(name, ranges, self.thread.params, self.thread.seed)
         except TrainingFailed as error:
             if is_new:
-                self._fail(run, error)
+                self._fail(run, f"{error}\n{error.traceback}".strip(), error.output)
             raise
+        except KeyboardInterrupt:
+            if is_new:
+                self._fail(run, "interrupted by the user", None)
+            raise
+        self._digests[name] = fit.model_digest
         if is_new:
             log_metrics(self.store, run.id, fit.logged, self._clock())
             close_run(
@@ -143,27 +149,16 @@ class Fitter:
             owner=thread.owner,
         )
 
-    def _fail(self, run: Run, error: TrainingFailed) -> None:
-        fail_run(
-            self.store,
-            run.id,
-            error=f"{error}\n{error.traceback}".strip(),
-            output=error.output,
-            now=self._clock(),
-            owner=self.thread.owner,
-        )
+    def _fail(self, run: Run, error: str, output: bytes | None) -> None:
+        fail_run(self.store, run.id, error=error, output=output, now=self._clock(), owner=self.thread.owner)
 
     def is_repeatable(self, model: FittedModel) -> bool:
         """Whether fitting again on the same rows, with the same seed, gives the same model."""
         again = self.child.fit(
             "again", self.history.ranges(model.pieces), self.thread.params, self.thread.seed
         )
-        first = self.child.fit(
-            "once more", self.history.ranges(model.pieces), self.thread.params, self.thread.seed
-        )
-        for name in ("again", "once more"):
-            self.child.release(name)
-        return again.model_digest == first.model_digest
+        self.child.release("again")
+        return again.model_digest == self._digests[model.name]
 
     # -- answers -------------------------------------------------------------------------------------
 

@@ -302,7 +302,9 @@ class ModelLoop:
         if len(losses) < SMALLEST_SCORED:
             return 0.0
         constant = self.world.constant_loss(int(rows[0]), int(rows[-1]) + 1)
-        return 1 - float(losses.mean()) / max(constant, 1e-9)
+        # Where a constant is always right there is nothing to be skilled at: labels that all broke to one
+        # class must not look like perfection.
+        return 1 - float(losses.mean()) / constant if constant > 0 else 0.0
 
     # -- acting ----------------------------------------------------------------------------------------
 
@@ -313,7 +315,7 @@ class ModelLoop:
         self.world.decided(decision, contestant.model if contestant else None)
         actions: dict[str, Callable[[], None]] = {
             "page": lambda: self._open_episode(page),
-            "recovered": self._recover,
+            "recovered": lambda: self._recover(now),
             "accepted": self._accept,
             "release": lambda: self._release(decision, now),
             "refused": lambda: self._hold_back(
@@ -336,13 +338,20 @@ class ModelLoop:
     def _all_times(self) -> np.ndarray:
         return self.world.times(0, self.seen)
 
-    def _recover(self) -> None:
+    def _recover(self, now: datetime) -> None:
         """The rows between were the fault: no recipe may learn from them."""
         assert self.episode is not None  # noqa: S101 - decide() saw it open
         onset = self.episode.onset_row
         losses = np.nan_to_num(self.losses[onset : self.seen], nan=self.reference)
         excess = np.cumsum(losses - self.reference - self.policy.margin)
-        self.quarantined.append((onset, onset + int(np.argmax(excess)) + 1))
+        end = onset + int(np.argmax(excess)) + 1
+        self.quarantined.append((onset, end))
+        first, last = self.world.time_of(onset), self.world.time_of(end - 1)
+        sentence = (
+            f"{end - onset:,} rows from {first:%Y-%m-%d} to {last:%Y-%m-%d} are quarantined: no recipe learns"
+            " from them"
+        )
+        self.world.decided(Decision("quarantined", now, sentence, {"rows": end - onset}), None)
         self._close_episode()
         for contestant in self.contestants.values():
             if contestant.origin == "recipe" and contestant.fits and self._learned_from_fault(contestant):
