@@ -3,23 +3,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from clew.config import Settings
-from clew.entities import DatasetDeclaration, Duration
 from clew.storage import Store, open_store
 from tests.storage import processes
 from tests.storage.processes import StartChild
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
-
-
-def declare(name: str = "rides", **given: Any) -> DatasetDeclaration:
-    """A declaration with the columns ts, id and y, but for what is given."""
-    said: dict[str, Any] = {"time": "ts", "key": "id", "label": "y", "source": "rides.parquet"}
-    return DatasetDeclaration(name, label_delay=Duration.parse("1d"), **said | given)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from clew.datasets import content_digest, from_frame, prepare, to_frame
 from clew.entities import FrameKind
 from clew.errors import DataError, MissingExtra
-from tests.datasets.conftest import declare
+from tests.datasets.rides import declare
 from tests.datasets.tables import tables
 
 

@@ -14,7 +14,8 @@ from clew.datasets.parts import ROWS_A_PART
 from clew.entities import RowRange, Snapshot
 from clew.errors import DataError, NotFound, StoreError
 from clew.storage import Store
-from tests.datasets.conftest import NOW, declare
+from tests.datasets.conftest import NOW
+from tests.datasets.rides import declare
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 N_ROWS = 2 * ROWS_A_PART + 100

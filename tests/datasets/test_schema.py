@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from clew.datasets import content_digest, feature_names, prepare
 from clew.entities import Column
 from clew.errors import DataError
-from tests.datasets.conftest import declare
+from tests.datasets.rides import declare
 from tests.datasets.tables import coded, rechunked, tables
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -28,37 +28,24 @@ from clew.datasets import (
 )
 from clew.datasets.parts import ROWS_A_PART
 from clew.entities import Column, Snapshot
-from clew.errors import DataError, NotFound, ObjectDamaged
+from clew.errors import DataError, NotFound, ObjectDamaged, StoreTooNew
 from clew.storage import Store, open_store
-from tests.datasets.conftest import NOW, declare
+from tests.datasets.conftest import NOW
+from tests.datasets.rides import declare, many_rides
 from tests.datasets.tables import tables
 from tests.storage import processes
 from tests.storage.processes import StartChild
 
+DATASET_NUMBERS = itertools.count()
 LATER = NOW + timedelta(days=1)
 TAKE = """
-import numpy as np, pyarrow as pa
 from clew.datasets import take_snapshot
-from tests.datasets.conftest import declare
-from tests.datasets.test_snapshots import many_rides
+from tests.datasets.rides import declare, many_rides
 table = many_rides(400_000)
 say("ready"); wait()
 with open_store(settings, now=now) as store:
     say(take_snapshot(store, declare(), table, source="rides", code=None, now=now).id)
 """
-
-
-def many_rides(n: int) -> pa.Table:
-    random = np.random.default_rng(7)
-    return pa.table(
-        {
-            "ts": np.datetime64("2025-01-01", "us") + np.arange(n) * np.timedelta64(1, "m"),
-            "id": np.arange(n),
-            "y": random.integers(0, 2, n),
-            "x": random.normal(size=n),
-            "z": random.normal(size=n),
-        }
-    )
 
 
 def snap(
@@ -119,7 +106,7 @@ def test_the_same_rows_from_csv_parquet_pandas_and_polars_are_one_snapshot(
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_was_kept_is_read_back_in_order(store: Store, table: pa.Table, data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(table.num_rows)))
-    name = f"d{data.draw(st.integers(0, 2**60))}"
+    name = f"d{next(DATASET_NUMBERS)}"
     snapshot = snap(store, table, name=name)
     expected, columns = prepare(table, declare())
     assert snapshot.columns == columns
@@ -209,6 +196,21 @@ def test_the_declared_schema_follows_the_code(store: Store) -> None:
     [dataset] = list_datasets(store)
     assert (dataset.name, dataset.columns, dataset.schema_version) == ("rides", third.columns, 3)
     assert read_rows(store, first).column_names == ["ts", "id", "y", "x", "z"]
+
+
+def test_a_schema_agreed_under_the_newest_code_holds_though_the_rows_are_older(store: Store) -> None:
+    first = snap(store, many_rides(3), code="one")
+    assert snap(store, many_rides(3), code="two") == first
+    with pytest.raises(DataError, match="Column 'z' of rides is missing"):
+        snap(store, many_rides(3).drop_columns("z"), code="two")
+
+
+def test_a_snapshot_in_a_later_format_is_refused_with_what_to_do(store: Store) -> None:
+    snapshot = snap(store, many_rides(3))
+    with store.write() as tx:
+        tx.update("snapshots", {"id": snapshot.id}, {"format": 1})
+    with pytest.raises(StoreTooNew, match=r"format 1; this Clew knows formats up to 0\. Run: pip install"):
+        get_snapshot(store, snapshot.id)
 
 
 def test_a_refused_table_leaves_nothing(store: Store, settings: Settings) -> None:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import msgspec
 
 from clew.config import Settings
+from clew.errors import StoreError
 
 StartChild: TypeAlias = Callable[[Settings, str], subprocess.Popen[str]]
 
@@ -99,3 +100,33 @@ def kill(child: subprocess.Popen[str]) -> None:
     for pipe in (child.stdin, child.stdout, child.stderr):
         assert pipe is not None
         pipe.close()
+
+
+def works_in_a_fork(do: Callable[[], object]) -> bool:
+    """Whether a forked child can do it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            do()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def refusal_in_a_fork(do: Callable[[], object]) -> str:
+    """What Clew refuses a forked child with; nothing when it does not."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            do()
+        except StoreError as error:
+            os.write(write_end, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    os.waitpid(pid, 0)
+    said = os.read(read_end, 10_000).decode()  # less than a pipe holds
+    os.close(read_end)
+    return said

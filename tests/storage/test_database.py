@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -157,22 +156,10 @@ def test_a_postgresql_that_another_process_writes_is_busy_in_the_end(
         pass
 
 
-def in_a_fork(do: Callable[[], None]) -> bool:
-    """Whether a forked child could do it."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            do()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return os.waitpid(pid, 0)[1] == 0
-
-
 def test_a_forked_child_uses_connections_of_its_own(any_store: Store) -> None:
     with any_store.read() as reader:
         reader.count("meta")
-        assert in_a_fork(lambda: put_meta(any_store, "n", "child"))
+        assert processes.works_in_a_fork(lambda: put_meta(any_store, "n", "child"))
         assert reader.count("meta") == 3
     assert value_of(any_store, "n") == "child"
 
@@ -189,7 +176,7 @@ def test_a_fork_waits_until_another_thread_has_written(any_store: Store) -> None
     thread = threading.Thread(target=write)
     thread.start()
     inside.wait()
-    assert in_a_fork(lambda: put_meta(any_store, "child", ""))
+    assert processes.works_in_a_fork(lambda: put_meta(any_store, "child", ""))
     thread.join()
     assert (value_of(any_store, "thread"), value_of(any_store, "child")) == ("", "")
 
@@ -201,7 +188,7 @@ def test_a_child_forked_inside_a_write_is_told_so(store: Store) -> None:
 
     with store.write() as tx:
         tx.insert("meta", {"key": "parent", "value": ""})
-        assert in_a_fork(write)
+        assert processes.works_in_a_fork(write)
     assert value_of(store, "parent") == ""
 
 

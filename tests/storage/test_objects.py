@@ -209,6 +209,17 @@ def test_a_bucket_that_replaces_what_is_there_is_refused(tmp_path: Path) -> None
             bucket.probe()
 
 
+def test_a_child_forked_after_the_bucket_was_used_is_told_so_and_does_not_hang(
+    s3: S3Server, s3_url: str, tmp_path: Path
+) -> None:
+    bucket = open_objects(bucket_settings(tmp_path, s3_url, s3.options))
+    digest = bucket.put(b"weights")
+    said = processes.refusal_in_a_fork(lambda: bucket.get(digest))
+    assert "before it forked this one" in said
+    assert "'spawn'" in said
+    assert bucket.get(digest) == b"weights"
+
+
 def test_a_bucket_that_cannot_be_used_is_said_so(s3: S3Server, s3_url: str, tmp_path: Path) -> None:
     wrong_key = open_objects(bucket_settings(tmp_path, s3_url, s3.options | {"secret_access_key": "wrong"}))
     with pytest.raises(StoreError, match="the keys under") as caught:

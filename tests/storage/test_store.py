@@ -6,14 +6,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from clew.config import ObjectSettings, Settings
-from clew.errors import StoreError
+from clew.errors import StoreBusy, StoreError
 from clew.storage import Store, open_store
 from tests.storage import processes
 from tests.storage.conftest import NOW
@@ -89,28 +88,23 @@ def test_a_database_of_another_program_is_refused(settings: Settings) -> None:
         open_store(settings, now=NOW)
 
 
+def test_a_fresh_database_that_another_program_holds_is_busy(settings: Settings) -> None:
+    settings.store.mkdir()
+    with closing(sqlite3.connect(settings.store / "clew.sqlite", isolation_level=None)) as raw:
+        raw.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreBusy, match=r"locked by another program for 0\.1 s"):
+            open_store(settings, now=NOW, busy_timeout_seconds=0.1)
+        raw.execute("ROLLBACK")
+        raw.execute("BEGIN IMMEDIATE")  # it may be read now, but its journal not changed
+        with pytest.raises(StoreBusy, match=r"locked by another program for 0\.1 s"):
+            open_store(settings, now=NOW, busy_timeout_seconds=0.1)
+    open_store(settings, now=NOW).close()
+
+
 def test_a_store_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("")
     with pytest.raises(StoreError, match="cannot be written: File exists"):
         open_store(Settings(root=tmp_path, store=tmp_path / "store"), now=NOW)
-
-
-def heard_from_a_fork(do: Callable[[], None]) -> str:
-    """The refusal that a forked child met."""
-    read_end, write_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            do()
-        except StoreError as error:
-            os.write(write_end, str(error).encode())
-        finally:
-            os._exit(0)
-    os.close(write_end)
-    os.waitpid(pid, 0)
-    said = os.read(read_end, 10_000).decode()  # less than a pipe holds
-    os.close(read_end)
-    return said
 
 
 def as_nobody(settings: Settings) -> str:
@@ -122,7 +116,7 @@ def as_nobody(settings: Settings) -> str:
         with open_store(settings, now=NOW) as store, store.write() as tx:
             tx.insert("meta", {"key": "a", "value": "b"})
 
-    return heard_from_a_fork(write)
+    return processes.refusal_in_a_fork(write)
 
 
 @pytest.fixture
@@ -174,8 +168,8 @@ def test_a_full_disk_is_said_so_and_nothing_is_lost(settings: Settings) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
-    assert str(settings.store / "clew.sqlite") in heard_from_a_fork(write_rows)
-    assert "File too large" in heard_from_a_fork(write_object)
+    assert str(settings.store / "clew.sqlite") in processes.refusal_in_a_fork(write_rows)
+    assert "File too large" in processes.refusal_in_a_fork(write_object)
     with open_store(settings, now=NOW) as store, store.read() as reader:
         assert reader.get("meta", key="big") is None
         assert list((settings.store / "objects" / "tmp").iterdir()) == []

@@ -15,18 +15,22 @@ import pyarrow.compute as pc
 from clew.datasets.parts import FORMAT, cut, store_part
 from clew.datasets.schema import prepare
 from clew.entities import Column, DatasetDeclaration, Part, Snapshot
-from clew.errors import NotFound
+from clew.errors import NotFound, StoreTooNew
 from clew.storage import Reader, Store, Transaction, Where, link
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What is on record of a dataset; `schema_version` counts how often its columns changed."""
+    """What is on record of a dataset.
+
+    `schema_version` counts how often its columns changed; `code` made the newest snapshot.
+    """
 
     name: str
     columns: tuple[Column, ...]
     schema_version: int
     created_at: datetime
+    code: str | None = None
 
 
 def take_snapshot(
@@ -63,7 +67,7 @@ def take_snapshot(
         with store.read() as reader:
             dataset = _find_dataset(reader, declaration.name)
             newest = _newest(reader, declaration.name)
-        code_changed = newest is not None and newest.code != code
+        code_changed = dataset is not None and dataset.code != code
         declared = dataset.columns if dataset else None
         rows, columns = prepare(table, declaration, declared, may_change=code_changed)
         known = {part.content: part for part in newest.parts} if newest else {}
@@ -71,11 +75,11 @@ def take_snapshot(
         snapshot = _described(declaration, columns, rows, parts, source=source, code=code, now=now)
         with store.write() as tx:
             if _record(tx, snapshot, dataset):
-                return get_recorded(tx, snapshot.dataset, snapshot.id)
+                return _recorded(tx, snapshot.dataset, snapshot.id)
         # Another process changed the declared schema meanwhile: the table must agree with that one.
 
 
-def get_recorded(reader: Reader, dataset: str, snapshot_id: str) -> Snapshot:
+def _recorded(reader: Reader, dataset: str, snapshot_id: str) -> Snapshot:
     row = reader.get("snapshots", dataset=dataset, id=snapshot_id)
     if row is None:
         raise NotFound(f"Dataset {dataset!r} has no snapshot {snapshot_id}.")
@@ -151,7 +155,7 @@ def _described(
     span = pc.min_max(rows[declaration.time]).as_py()
     return Snapshot(
         dataset=declaration.name,
-        id=_snapshot_id(declaration.name, columns, parts),
+        id=_snapshot_id(declaration, columns, parts),
         columns=columns,
         parts=parts,
         n_rows=rows.num_rows,
@@ -164,11 +168,16 @@ def _described(
     )
 
 
-def _snapshot_id(dataset: str, columns: tuple[Column, ...], parts: tuple[Part, ...]) -> str:
-    """Named by what it holds, not by the files that hold it; and by the dataset, so that an id says which."""
+def _snapshot_id(
+    declaration: DatasetDeclaration, columns: tuple[Column, ...], parts: tuple[Part, ...]
+) -> str:
+    """Named by what it holds, not by the files that hold it.
+
+    The dataset is in it, so that an id names one snapshot; time and key, because they make the order.
+    """
     said = {
         "format": FORMAT,
-        "dataset": dataset,
+        "dataset": [declaration.name, declaration.time, declaration.key],
         "columns": [[column.name, column.type, column.is_categorical] for column in columns],
         "parts": [part.content for part in parts],
     }
@@ -195,6 +204,7 @@ def _declare(tx: Transaction, snapshot: Snapshot, dataset: Dataset | None) -> No
     said = {
         "columns": msgspec.to_builtins(snapshot.columns),
         "declaration": msgspec.to_builtins(snapshot.declaration),
+        "code": snapshot.code,
     }
     if dataset is None:
         first = {"name": snapshot.dataset, "schema_version": 1, "created_at": snapshot.taken_at}
@@ -211,12 +221,12 @@ def _find_dataset(reader: Reader, name: str) -> Dataset | None:
 
 def _dataset(row: Mapping[str, Any]) -> Dataset:
     columns = msgspec.convert(row["columns"], tuple[Column, ...])
-    return Dataset(row["name"], columns, row["schema_version"], row["created_at"])
+    return Dataset(row["name"], columns, row["schema_version"], row["created_at"], row["code"])
 
 
 def _newest(reader: Reader, dataset: str) -> Snapshot | None:
     last = reader.find("snapshot_log", {"dataset": dataset}, ["-sequence"], limit=1)
-    return get_recorded(reader, dataset, last[0]["snapshot"]) if last else None
+    return _recorded(reader, dataset, last[0]["snapshot"]) if last else None
 
 
 def _to_row(snapshot: Snapshot) -> dict[str, Any]:
@@ -227,6 +237,11 @@ def _to_row(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _from_row(row: Mapping[str, Any]) -> Snapshot:
+    if row["format"] > FORMAT:
+        raise StoreTooNew(
+            f"Snapshot {row['id'][:12]} of {row['dataset']} is stored in format {row['format']}; this Clew"
+            f" knows formats up to {FORMAT}. Run: pip install --upgrade clew"
+        )
     plain = {name: row[name] for name in Snapshot.__dataclass_fields__}
     plain["columns"] = msgspec.convert(row["columns"], tuple[Column, ...])
     plain["parts"] = msgspec.convert(row["parts"], tuple[Part, ...])

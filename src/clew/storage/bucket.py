@@ -6,6 +6,7 @@ Creation is a conditional put, so that of two writers one wins and none replaces
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,6 +20,9 @@ from obstore.store import from_url
 from clew.errors import NotFound, ObjectDamaged, SettingsError, StoreError
 from clew.storage.folder import FolderObjects
 from clew.storage.objects import ObjectStore, checked, object_name
+
+# The process that first spoke to a bucket, if any has.
+_user_pids: list[int] = []
 
 _CLIENT_OPTIONS = ("allow_http", "connect_timeout", "timeout")
 
@@ -98,6 +102,7 @@ class BucketObjects(ObjectStore):
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
+        self._refuse_after_fork()
         try:
             yield
         except (BaseError, PermissionError, OSError) as error:
@@ -105,6 +110,16 @@ class BucketObjects(ObjectStore):
                 f"{self.url} failed: {_first_line(error)}. Check that it can be reached, that the bucket"
                 " exists, and the keys under [objects] in clew.toml."
             ) from error
+
+    def _refuse_after_fork(self) -> None:
+        """The threads behind obstore do not follow into a forked child, which would wait for ever."""
+        first_pid = _user_pids[0] if _user_pids else os.getpid()
+        if first_pid != os.getpid():
+            raise StoreError(
+                f"{self.url} was used by process {first_pid} before it forked this one, which therefore"
+                " cannot. Start processes by subprocess, or multiprocessing with the method 'spawn'."
+            )
+        _user_pids[:] = [first_pid]
 
 
 def _connect(url: str, options: Mapping[str, str]) -> Any:

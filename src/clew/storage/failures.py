@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,8 @@ def explained(database: Failing) -> Iterator[None]:
         raise _explanation(database, error) from error
     except StatementError as error:  # a value that its column cannot hold; nothing was sent
         raise StoreError(f"{database.name} cannot keep a row: {error.orig}.") from error
+    except sqlite3.Error as error:
+        raise _explain_sqlite(database, database.path or Path(), str(error)) from error
     except PoolTimeout as error:
         raise StoreBusy(
             f"No connection to {database.name} became free: too many threads use it at once."

@@ -161,6 +161,7 @@ datasets = Table(
     _json("columns"),
     _integer("schema_version"),
     _json("declaration"),
+    _text("code"),
     _time("created_at", nullable=False),
 )
 snapshots = Table(

@@ -45,7 +45,8 @@ def bring_up_to_date(
     with database.connection("read") as connection:
         version = _version(database, connection, newest)
     if version is not None and version < newest:
-        _back_up(database, backups, version, now)
+        with explained(database):
+            _back_up(database, backups, version, now)
     with database.connection("write") as connection:
         # Read again under the write lock: on PostgreSQL another machine may have been faster.
         version = _version(database, connection, newest)

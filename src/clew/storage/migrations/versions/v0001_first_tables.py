@@ -34,6 +34,7 @@ def create_data() -> None:
         sa.Column("columns", sa.Text()),
         sa.Column("schema_version", sa.BigInteger()),
         sa.Column("declaration", sa.Text()),
+        sa.Column("code", sorted_text()),
         sa.Column("created_at", sorted_text(), nullable=False),
     )
     op.create_table(
