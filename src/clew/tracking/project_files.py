@@ -31,6 +31,15 @@ SECRET_NAMES = (
     "secrets.toml", "id_dsa*", "id_ecdsa*", "id_ed25519*", "id_rsa*",
     "*.jks", "*.kdbx", "*.key", "*.keystore", "*.p12", "*.pem", "*.pfx", "*.ppk",
 )  # fmt: skip
+# Variables of a surrounding git, such as a hook's, would point to another index or repository.
+_SURROUNDING = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_CONFIG", "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_DIR", "GIT_INDEX_FILE", "GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_WORK_TREE",
+)  # fmt: skip
+_OWN_VARIABLES = [
+    "env", *(word for name in _SURROUNDING for word in ("-u", name)), "LC_ALL=C", "GIT_OPTIONAL_LOCKS=0",
+]  # fmt: skip
 PRIVATE_KEY = re.compile(rb"\s*-----BEGIN [A-Z ]*PRIVATE KEY-----")
 
 
@@ -131,20 +140,13 @@ def _git(root: Path, *arguments: str) -> bytes | None:
     The user's index is never written (no optional locks), and no program that the repository's settings
     name is started to watch files.
     """
-    # Variables of a surrounding git, such as a hook's, would point to another index or repository.
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    variables |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        answered = subprocess.run(
-            ["git", "-c", "core.fsmonitor=false", *arguments],
-            cwd=root,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return None
+    answered = subprocess.run(
+        [*_OWN_VARIABLES, "git", "-c", "core.fsmonitor=false", *arguments],
+        cwd=root,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
     return answered.stdout if answered.returncode == 0 else None
 
 

@@ -77,9 +77,7 @@ def open_run(
             tx.insert("runs", {**_row(run), "owner": mine, "attempt": 1})
         else:
             _claim_again(tx, known, {**_row(run), "owner": mine})
-        link(tx, "run", run.id, "used", "snapshot", snapshot)
-        link(tx, "run", run.id, "ran", "code", code)
-        link(tx, "run", run.id, "ran in", "environment", environment)
+        _link(tx, run)
     return run, True
 
 
@@ -170,6 +168,12 @@ def _claim_again(tx: Transaction, known: Json, row: Json) -> None:
     for relation in ("used", "ran", "ran in"):
         tx.delete("edges", {"from_kind": "run", "from_id": known["id"], "relation": relation})
     tx.update("runs", {"id": known["id"]}, {**row, "attempt": known["attempt"] + 1})
+
+
+def _link(tx: Transaction, run: Run) -> None:
+    link(tx, "run", run.id, "used", "snapshot", run.snapshot)
+    link(tx, "run", run.id, "ran", "code", run.code)
+    link(tx, "run", run.id, "ran in", "environment", run.environment)
 
 
 def _end(store: Store, run_id: str, values: Json, owner: str | None) -> Run:
