@@ -1,0 +1,30 @@
+"""The records of the project where the command was typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clew.config import load_settings
+from clew.errors import NotFound
+from clew.workspace import Workspace, open_records
+
+
+@contextmanager
+def records_here() -> Iterator[Workspace]:
+    """Open the records of the project here, and make none where there are none.
+
+    Raises
+    ------
+    NotFound
+        When nothing was ever recorded here.
+    """
+    settings = load_settings(Path.cwd())
+    if settings.database is None and not settings.store.is_dir():
+        raise NotFound(
+            f"Nothing was recorded here yet: there is no {settings.store}."
+            " Go to the project's folder, or train first: clew try"
+        )
+    with open_records(Path.cwd()) as records:
+        yield records

@@ -1,0 +1,7 @@
+"""The page about a backtest: one HTML file that needs no network, to read, print and pass on."""
+
+from __future__ import annotations
+
+from clew.cli.report.page import render_report, write_report
+
+__all__ = ["render_report", "write_report"]

@@ -1,0 +1,154 @@
+"""``clew runs``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from clew.cli.commands import Explained, Verbs, option
+from clew.cli.terminal import answer
+from clew.cli.values import WHICH, json_option, limit_option, since_option
+
+if TYPE_CHECKING:
+    from clew.entities import Run, RunStatus
+
+
+@click.group("runs", cls=Verbs, example="clew runs list --model busy_hour --since 7d")
+def runs() -> None:
+    """Look at trainings."""
+
+
+@runs.command("list", cls=Explained, example="clew runs list --status failed --since 7d")
+@option("--model", purpose=WHICH, help="Only those of this model.")
+@option(
+    "--status",
+    type=click.Choice(["running", "finished", "failed"]),
+    purpose=WHICH,
+    help="Only those that stand so.",
+)
+@option("--purpose", purpose=WHICH, help="Only those made for this, such as try or backtest.")
+@since_option
+@limit_option
+@json_option
+def list_runs(
+    model: str | None,
+    status: str | None,
+    purpose: str | None,
+    since: datetime | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List trainings, the newest first."""
+    from clew import tracking
+    from clew.cli.records import records_here
+
+    with records_here() as records:
+        found = tracking.list_runs(
+            records.store,
+            model=model,
+            status=cast("RunStatus | None", status),
+            purpose=purpose,
+            since=since,
+            limit=limit,
+        )
+    answer(as_json, {"runs": found}, lambda: show_runs(found))
+
+
+def show_runs(found: list[Run]) -> None:
+    from clew.cli.terminal import say, show_table
+    from clew.cli.words import lasting
+
+    if not found:
+        say("No run fits what was asked for. Make one with: clew try")
+        return
+    show_table(
+        ["id", "model", "purpose", "status", "started", "rows", "took", "metrics"],
+        [
+            [
+                run.id[:12],
+                run.model,
+                run.purpose,
+                run.status,
+                f"{run.started_at:%Y-%m-%d %H:%M}",
+                f"{n_rows(run):,}",
+                "" if run.seconds is None else lasting(run.seconds),
+                _metrics(run),
+            ]
+            for run in found
+        ],
+        right=["rows", "took"],
+    )
+
+
+def n_rows(run: Run) -> int:
+    return sum(len(rows) for rows in run.rows)
+
+
+def _ranges(run: Run) -> str:
+    from clew.cli.words import listed
+
+    return listed([f"{rows.start:,} to {rows.end:,}" for rows in run.rows])
+
+
+def _metrics(run: Run) -> str:
+    from clew.cli.words import number
+
+    return ", ".join(f"{name} {number(value)}" for name, value in run.metrics.items())
+
+
+@runs.command("show", cls=Explained, example="clew runs show 3f9a2c")
+@click.argument("run_id", metavar="ID")
+@json_option
+def show_run(run_id: str, as_json: bool) -> None:
+    """Show everything about one training.
+
+    ID is the run's id or its first letters.
+    """
+    from clew import tracking
+    from clew.cli.records import records_here
+
+    with records_here() as records:
+        run = tracking.get_run(records.store, run_id)
+        logged = list(tracking.read_metrics(records.store, run.id))
+    answer(as_json, {"run": run, "logged": logged}, lambda: _show_run(run, n_logged=len(logged)))
+
+
+def _show_run(run: Run, n_logged: int) -> None:
+    from clew.cli.terminal import say, show_facts
+
+    say(f"Run {run.id} of {run.model}", style="bold")
+    show_facts(
+        {
+            "status": run.status,
+            "purpose": run.purpose,
+            "started": f"{run.started_at:%Y-%m-%d %H:%M:%S} UTC",
+            **_what_it_took(run),
+            "rows": f"{n_rows(run):,}: {_ranges(run)}",
+            "snapshot": f"{run.snapshot[:12]} of {run.dataset}",
+            "code": run.code[:12],
+            "environment": run.environment[:12],
+            "seed": run.seed,
+            "params": _params(run),
+            "metrics": _metrics(run),
+            "logged": f"{n_logged:,} values" if n_logged else None,
+            "model digest": run.model_digest,
+            "error": run.error,
+        }
+    )
+    say()
+    say(f"Where it came from: clew trace {run.id[:12]}")
+
+
+def _what_it_took(run: Run) -> dict[str, Any]:
+    from clew.cli.words import lasting, size
+
+    return {
+        "took": None if run.seconds is None else lasting(run.seconds),
+        "memory": None if run.peak_memory_bytes is None else f"at most {size(run.peak_memory_bytes)}",
+    }
+
+
+def _params(run: Run) -> str:
+    return "\n".join(f"{name} = {param.value!r}  ({param.source})" for name, param in run.params.items())

@@ -1,0 +1,53 @@
+"""``clew why``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from clew.cli.commands import Explained, option
+from clew.cli.terminal import answer
+from clew.cli.values import WHICH, Since, json_option
+
+if TYPE_CHECKING:
+    from clew.loop.result import Reason
+
+
+@click.command("why", cls=Explained, example="clew why busy_hour --kind refused")
+@click.argument("reference")
+@option("--kind", purpose=WHICH, help="Only decisions of this kind, such as promoted or refused.")
+@option("--since", type=Since(), purpose=WHICH, help="Only newer ones: a time, or how long ago, such as 7d.")
+@option(
+    "--limit", type=click.IntRange(1), metavar="NUMBER", purpose=WHICH, help="At most this many, the newest."
+)
+@json_option
+def why(reference: str, kind: str | None, since: object, limit: int | None, as_json: bool) -> None:
+    """Say why the loop decided what it decided.
+
+    REFERENCE is a model, a version (MODEL@NUMBER), a backtest, or the id of one decision.
+    """
+    from clew.cli.records import records_here
+
+    with records_here() as records:
+        reasons = [reason for reason in records.why(reference) if _is_wanted(reason, kind, since)]
+    reasons = reasons[-limit:] if limit else reasons
+    answer(as_json, {"reference": reference, "reasons": reasons}, lambda: show_reasons(reasons, reference))
+
+
+def _is_wanted(reason: Reason, kind: str | None, since: object) -> bool:
+    return kind in (None, reason.kind) and (since is None or reason.at >= since)  # type: ignore[operator]
+
+
+def show_reasons(reasons: list[Reason], reference: str) -> None:
+    """Each decision in a sentence, and below it what it rested on."""
+    from clew.cli.terminal import console, say
+    from clew.cli.words import day
+
+    if not reasons:
+        say(f"No decision about {reference} fits what was asked for.")
+    for reason in reasons:
+        console().print(f"{day(reason.at)}  {reason.kind}  ", style="dim", end="")
+        console().print(reason.sentence)
+        for because in reason.because:
+            console().print(f"    because {because}")
