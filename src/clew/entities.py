@@ -28,9 +28,11 @@ _UNITS = {
     "d": timedelta(days=1),
     "w": timedelta(weeks=1),
 }
+_UNIT_DAYS = {"m": 1 / 1440, "h": 1 / 24, "d": 1, "w": 7, "mo": 30.4375}
+_MOST_DAYS = 36_525  # a century: whatever date it is added to stays in the calendar
 _LONG_UNITS = {
-    "s": "m", "sec": "m", "second": "m", "min": "m", "minute": "m", "hr": "h", "hour": "h", "day": "d",
-    "week": "w", "wk": "w", "mon": "mo", "mth": "mo", "month": "mo",
+    "min": "m", "minute": "m", "hr": "h", "hour": "h", "day": "d", "week": "w", "wk": "w", "mon": "mo",
+    "mth": "mo", "month": "mo",
 }  # fmt: skip
 
 
@@ -68,11 +70,15 @@ class Duration:
         if isinstance(text, timedelta):
             if text < timedelta():
                 raise DeclarationError(f"{what} is {text}, but a duration cannot be negative.")
+            if text.days > _MOST_DAYS:
+                raise _too_long(what, text)
             return cls(0, text)
         match = re.fullmatch(r"(\d+)(mo|m|h|d|w)", str(text).strip())
         if match is None:
             raise DeclarationError(f"{what} is {text!r}, which is no duration. {_duration_hint(text)}")
         count, unit = int(match[1]), match[2]
+        if count > _MOST_DAYS / _UNIT_DAYS[unit]:
+            raise _too_long(what, text)
         return cls(months=count) if unit == "mo" else cls(exact=count * _UNITS[unit])
 
     def after(self, moment: datetime) -> datetime:
@@ -106,12 +112,18 @@ class Duration:
         return str(self.exact)
 
 
+def _too_long(what: str, text: object) -> DeclarationError:
+    return DeclarationError(f"{what} is {str(text)!r}, which is longer than a century. Is the unit right?")
+
+
 def _duration_hint(text: object) -> str:
     match = re.fullmatch(r"\s*(\d+)\s*([A-Za-z]+?)s?\s*", text) if isinstance(text, str) else None
-    if match and match[2].lower() in _LONG_UNITS and match[2].lower() not in ("s", "sec", "second"):
+    if match and match[2].lower() in _LONG_UNITS:
         return f"Did you mean '{match[1]}{_LONG_UNITS[match[2].lower()]}'?"
     if match and match[2].lower() in _UNITS | {"mo": None}:
         return f"Did you mean '{match[1]}{match[2].lower()}'?"
+    if match and match[2].lower() in ("y", "yr", "year"):
+        return f"Did you mean '{12 * int(match[1])}mo'?"
     return "Write a whole number and a unit: '90m' minutes, '36h', '1d', '2w', '3mo' months; or a timedelta."
 
 
@@ -197,7 +209,8 @@ class RolloutStep:
     share: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.share:.0%} {self.length}" if self.share else f"{self.kind} {self.length}"
+        share = f" {self.share * 100:.4g}%" if self.share else ""
+        return f"{self.kind}{share} {self.length}"
 
 
 @dataclass(frozen=True, slots=True)
