@@ -334,7 +334,9 @@ def _aged_losses(fitter: Fitter, model: FittedModel, span: Span) -> tuple[np.nda
         return np.empty(0), np.empty(0)
     newest = fitter.history.times[model.pieces[-1][1] - 1]
     ages = (fitter.history.times[start : span.last_row] - newest) / np.timedelta64(1, "D")
-    return ages, fitter.scored(model, start, span.last_row).raw
+    losses = fitter.losses_so_far(model, start, span.last_row)
+    known = ~np.isnan(losses)
+    return ages[known], losses[known]
 
 
 def _notes(fitter: Fitter) -> tuple[str, ...]:

@@ -177,6 +177,11 @@ class Fitter:
             *(array[start:end] for array in (scored.losses, scored.raw, scored.correct, scored.confidence))
         )
 
+    def losses_so_far(self, model: FittedModel, start: int, end: int) -> np.ndarray:
+        """Row losses of the rows the model was asked about already, NaN for the others."""
+        scored = self._scored.get(model.name)
+        return np.full(end - start, np.nan) if scored is None else scored.raw[start:end]
+
     def _score(self, model: FittedModel, scored: Scored, start: int, end: int) -> None:
         predictions = self.predictions(model, start, end)
         y = self.history.y[start:end]
