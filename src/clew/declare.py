@@ -8,6 +8,7 @@ in a notebook.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -114,11 +115,9 @@ def dataset(
     >>> rides.declaration.label_delay
     Duration(months=0, exact=datetime.timedelta(days=1))
     """
-    roles = {"time": time, "key": key, "label": label}
+    roles = {"time": time, "key": key, "label": label} | ({} if entity is None else {"entity": entity})
     for role, column in roles.items():
         _require_one_column(role, column)
-    if entity is not None:
-        _require_one_column("entity", entity)
     _refuse_shared_columns(roles)
     if not callable(source) and not isinstance(source, str | os.PathLike):
         raise DeclarationError(
@@ -219,7 +218,7 @@ def model(
             name=_function_name(function, "model"),
             dataset=dataset.declaration,
             metric=metric,
-            margin=Margin.parse(margin),
+            margin=_margin(margin, metric),
             minimum=_minimum(minimum or {}, metric),
             slices=_names("slices", slices),
             retrain=parse_retrain(retrain),
@@ -227,7 +226,7 @@ def model(
             not_features=_names("not_features", not_features),
             train_window=_train_window(train_window),
             params=_hyperparameters(function),
-            time_limit=Duration.parse(time_limit, "time_limit"),
+            time_limit=_above_zero(Duration.parse(time_limit, "time_limit"), "time_limit"),
             memory_limit_bytes=_bytes(memory_limit),
             allow_code=allow_code,
         )
@@ -244,9 +243,12 @@ def parse_retrain(words: str | Sequence[str]) -> tuple[Trigger, ...]:
     >>> [str(trigger) for trigger in parse_retrain(["auto", "every 60d", "rows 5000"])]
     ['auto', 'every 60d', 'rows 5000']
     """
-    triggers = tuple(_trigger(word) for word in ([words] if isinstance(words, str) else words))
+    triggers = tuple(map(_trigger, [words] if isinstance(words, str) else _listed("retrain", words)))
     if not triggers:
         raise DeclarationError("retrain is empty; write retrain='never' to leave retraining to people.")
+    twice = next((trigger for place, trigger in enumerate(triggers) if trigger in triggers[:place]), None)
+    if twice is not None:
+        raise DeclarationError(f"retrain has {str(twice)!r} twice.")
     if len(triggers) > 1 and any(trigger.kind == "never" for trigger in triggers):
         raise DeclarationError(f"retrain is {list(words)!r}, but 'never' must stand alone.")
     return triggers
@@ -266,11 +268,17 @@ def _trigger(word: object) -> Trigger:
                 f"retrain has {word!r}, which would never end; write for example 'every 60d'."
             )
         return Trigger("every", every=every)
-    if kind == "rows" and rest.isdigit() and int(rest) > 0:
+    if kind == "rows" and rest.isdecimal() and int(rest) > 0:
         return Trigger("rows", rows=int(rest))
-    if kind == "cron" and len(rest.split()) == 5:
+    if kind == "cron" and _is_cron(rest):
         return Trigger("cron", cron=rest)
     raise DeclarationError(f"retrain has {word!r}. {_trigger_hint(kind, rest)}")
+
+
+def _is_cron(expression: str) -> bool:
+    from croniter import croniter  # only projects with a schedule pay for it
+
+    return len(expression.split()) == 5 and croniter.is_valid(expression)
 
 
 def _trigger_hint(kind: str, rest: str) -> str:
@@ -278,7 +286,7 @@ def _trigger_hint(kind: str, rest: str) -> str:
         if re.fullmatch(pattern, f"{kind}{rest}"):
             return f"Did you mean {spelling.format(kind + rest)!r}?"
     if kind in ("every", "rows", "cron"):
-        return "Write 'every 60d', 'rows 5000' or 'cron 0 3 * * 1' (five fields)."
+        return "Write 'every 60d', 'rows 5000' or 'cron 0 3 * * 1' (minute, hour, day, month, weekday)."
     return did_you_mean(kind, ["auto", "every 60d", "rows 5000", "cron 0 3 * * 1", "drift", "never"])
 
 
@@ -345,31 +353,51 @@ def _known_timezone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, TypeError, OSError):
-        raise DeclarationError(
-            f"timezone is {name!r}, which is no known zone. "
-            f"{did_you_mean(str(name), available_timezones())[:200]}"
-        ) from None
+        raise DeclarationError(f"timezone is {name!r}, which is no known zone. {_zone_hint(name)}") from None
     return name
+
+
+def _zone_hint(name: object) -> str:
+    hint = did_you_mean(str(name), available_timezones())
+    return hint if hint.startswith("Did") else "Write its name, such as 'UTC' or 'Europe/Berlin'."
 
 
 def _names(what: str, given: Iterable[str]) -> tuple[str, ...]:
     if isinstance(given, str):
         raise DeclarationError(f"{what} is {given!r}; write a list of columns: {what}=[{given!r}].")
-    names = tuple(given)
+    names = _listed(what, given)
     for name in names:
         if not isinstance(name, str):
             raise DeclarationError(f"{what} has {name!r}; its entries are names of columns.")
     return names
 
 
-def _minimum(given: Mapping[str, float], metric: str) -> dict[str, float]:
+def _listed(what: str, given: Any) -> tuple[Any, ...]:
+    if not isinstance(given, Iterable):
+        raise DeclarationError(f"{what} is {given!r}; write a list.")
+    return tuple(given)
+
+
+def _margin(given: float | str, metric: str) -> Margin:
+    margin = Margin.parse(given)
+    if metric == "accuracy" and not margin.is_relative and margin.value >= 0.5:
+        raise DeclarationError(
+            f"margin is {given!r}, but accuracy lies between 0 and 1; one point of a hundred is margin=0.01."
+        )
+    return margin
+
+
+def _minimum(given: Mapping[str, Any], metric: str) -> dict[str, float]:
     if not isinstance(given, Mapping):
         raise DeclarationError(f"minimum is {given!r}; write it by metric: minimum={{{metric!r}: 0.75}}.")
     for name, level in given.items():
         if name not in METRIC_NAMES:
             raise DeclarationError(f"minimum has {name!r}. {did_you_mean(str(name), METRIC_NAMES)}")
-        if isinstance(level, bool) or not isinstance(level, int | float):
+        if isinstance(level, bool) or not isinstance(level, int | float) or not math.isfinite(level):
             raise DeclarationError(f"minimum has {name}={level!r}; give a number.")
+        if level < 0 or (name == "accuracy" and level > 1):
+            reach = "between 0 and 1" if name == "accuracy" else "at or above 0"
+            raise DeclarationError(f"minimum has {name}={level!r}, but {name} lies {reach}.")
         if (name in ("accuracy", "log_loss")) != (metric in ("accuracy", "log_loss")):
             raise DeclarationError(
                 f"minimum has {name!r}, which cannot be measured for a model judged by {metric!r}."
@@ -386,7 +414,13 @@ def _train_window(given: object) -> Duration | int | None:
                 f"train_window is {given}; give a number of rows above zero, or a duration."
             )
         return given
-    return Duration.parse(given, "train_window")
+    return _above_zero(Duration.parse(given, "train_window"), "train_window")
+
+
+def _above_zero(length: Duration, what: str) -> Duration:
+    if not length:
+        raise DeclarationError(f"{what} is zero; give a length above it, such as '1h' or '30d'.")
+    return length
 
 
 def _bytes(given: int | str | None) -> int | None:
@@ -401,9 +435,9 @@ def _bytes(given: int | str | None) -> int | None:
 def _hyperparameters(function: Callable[..., Any]) -> dict[str, Any]:
     """Keyword arguments with defaults; the first argument is the training data."""
     parameters = list(inspect.signature(function).parameters.values())
-    if not parameters:
+    if not parameters or parameters[0].kind in (parameters[0].KEYWORD_ONLY, parameters[0].VAR_KEYWORD):
         raise DeclarationError(
-            f"{function.__name__}() takes no argument; its first argument is the training data."
+            f"{function.__name__}() takes no argument by position; its first one is the training data."
         )
     found: dict[str, Any] = {}
     for parameter in parameters[1:]:
@@ -417,7 +451,8 @@ def _hyperparameters(function: Callable[..., Any]) -> dict[str, Any]:
         if not _is_plain(parameter.default):
             raise DeclarationError(
                 f"{function.__name__}() has the hyperparameter {parameter.name}={parameter.default!r}; a"
-                " default is a number, string, boolean, None, or a list or mapping of these, so that it can be recorded."
+                " default is a finite number, string, boolean, None, or a list or mapping of these, so that"
+                " it can be recorded."
             )
         found[parameter.name] = parameter.default
     return found
@@ -428,4 +463,6 @@ def _is_plain(value: object) -> bool:
         return all(map(_is_plain, value))
     if isinstance(value, Mapping):
         return all(isinstance(name, str) and _is_plain(inner) for name, inner in value.items())
-    return value is None or isinstance(value, bool | int | float | str)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, bool | int | str)
