@@ -6,6 +6,7 @@ what the command line and the server call.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,9 @@ from clew.tracking import CodeTree, capture_code, capture_environment, materiali
 from clew.training import Child, Described
 
 Clock = Callable[[], datetime]
+
+DATA_SUFFIXES = (".parquet", ".csv", ".csv.gz")
+"""Endings by which a file's name in a project is guessed to be a dataset's source."""
 
 
 def _wall_clock() -> datetime:
@@ -180,31 +184,31 @@ class Workspace:
         if self._target is None:
             raise ProjectError("No project is open here; name a file, such as: clew try model.py")
         on_progress(Progress(0.0, sentence="capturing the code"))
-        sources = self._known_sources()
+        known, guessed = self._known_sources(), _guessed_sources(self.settings.root, self._target.files)
         with ExitStack() as stack:
-            child, tree = self._captured(stack, sources)
+            child, tree = self._captured(stack, known | guessed)
             described = child.describe(self._target.files)
             declared = {d.model.dataset.source for d in described if d.model.dataset.source is not None}
-            if not declared <= set(sources):
-                # Declared data is never captured; only now is it known what was declared.
+            if (declared | known) != (guessed | known):
+                # Declared data is never captured, other files are; only now is it known which is which.
                 child.close()
-                child, tree = self._captured(stack, sorted(declared | set(sources)))
+                child, tree = self._captured(stack, declared | known)
                 described = child.describe(self._target.files)
             yield child, tree, described
 
-    def _captured(self, stack: ExitStack, sources: Sequence[str]) -> tuple[Child, CodeTree]:
+    def _captured(self, stack: ExitStack, sources: set[str]) -> tuple[Child, CodeTree]:
         now = self._clock()
-        tree = capture_code(self.store, self.settings.root, exclude=sources, now=now)
+        tree = capture_code(self.store, self.settings.root, exclude=sorted(sources), now=now)
         folder = stack.enter_context(self.store.scratch("code"))
         materialise_code(self.store, tree.id, folder / "code")
         child = stack.enter_context(Child.start(folder / "code", self.settings.root, folder))
         return child, tree
 
-    def _known_sources(self) -> list[str]:
+    def _known_sources(self) -> set[str]:
         with self.store.read() as reader:
             rows = reader.find("datasets")
         sources = (row["declaration"].get("source") for row in rows)
-        return sorted({source for source in sources if source})
+        return {source for source in sources if source}
 
     def _params(self, declaration: ModelDeclaration, given: Mapping[str, Any]) -> dict[str, Param]:
         """Every hyperparameter with its value and where that came from."""
@@ -253,6 +257,24 @@ class Workspace:
 
 def _ignore(_: Progress) -> None:
     """Progress that nobody watches."""
+
+
+def _guessed_sources(root: Path, files: Sequence[str]) -> set[str]:
+    """Data files that the project's files name in plain text: most likely what they declare.
+
+    A right guess saves a second capture and a second process; a wrong one only costs these.
+    """
+    guessed: set[str] = set()
+    for file in files:
+        path = root / file
+        if path.is_file():
+            try:
+                tree = ast.parse(path.read_bytes())
+            except (SyntaxError, ValueError):
+                continue  # the child will say what is wrong with the file, in the user's own lines
+            constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+            guessed |= {text for text in constants if isinstance(text, str) and text.endswith(DATA_SUFFIXES)}
+    return guessed
 
 
 def _chosen(models: Sequence[Described], name: str | None) -> Described:
