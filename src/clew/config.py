@@ -6,6 +6,7 @@ This is the only module that reads settings from the environment. Values written
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -109,15 +110,15 @@ def load_settings(start: Path, environment: Mapping[str, str] | None = None) -> 
     given = _read_toml(path) if path.is_file() else {}
     known = {f.name for f in fields(Settings)} - {"root"}
     _refuse_unknown_keys(given, known, PROJECT_FILE)
-    if "CLEW_STORE" in variables:
-        given["store"] = variables["CLEW_STORE"]
     resolved = _with_variables(given, variables, PROJECT_FILE)
+    if variables.get("CLEW_STORE"):
+        resolved["store"] = variables["CLEW_STORE"]
     return Settings(
         root=root,
         models=_models(resolved.get("models", [])),
         store=root / _typed(resolved.get("store", ".clew"), str, "store"),
         database=_typed(resolved.get("database"), str | None, "database"),
-        objects=ObjectSettings(**_section(resolved, "objects", ObjectSettings)),
+        objects=_objects(_section(resolved, "objects", ObjectSettings)),
         budget=_budget(_section(resolved, "budget", BudgetSettings)),
         params=_params(resolved.get("params", {})),
     )
@@ -139,6 +140,8 @@ def _refuse_unknown_keys(given: Mapping[str, Any], known: set[str], where: str) 
 def _with_variables(value: Any, variables: Mapping[str, str], where: str) -> Any:
     if isinstance(value, dict):
         return {name: _with_variables(inner, variables, f"{where}: {name}") for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_variables(inner, variables, where) for inner in value]
     if isinstance(value, str) and value.startswith("$"):
         if value[1:] not in variables:
             raise SettingsError(f"{where} is {value!r}, but the environment variable {value[1:]} is not set.")
@@ -153,9 +156,15 @@ def _typed(value: Any, kind: Any, what: str) -> Any:
 
 
 def _kind_name(kind: Any) -> str:
-    names = {"str": "a string", "str | None": "a string", "dict": "a table", "list": "a list"}
-    name = getattr(kind, "__name__", str(kind))
-    return names.get(str(kind), names.get(name, "a number"))
+    names = {
+        str: "a string",
+        str | None: "a string",
+        dict: "a table",
+        list: "a list",
+        int: "a whole number",
+        int | float: "a number",
+    }
+    return names[kind]
 
 
 def _section(given: Mapping[str, Any], name: str, kind: type) -> dict[str, Any]:
@@ -164,10 +173,26 @@ def _section(given: Mapping[str, Any], name: str, kind: type) -> dict[str, Any]:
     return dict(section)
 
 
+def _objects(section: dict[str, Any]) -> ObjectSettings:
+    options = _typed(section.get("options", {}), dict, "objects.options")
+    words = {name: _word(value, f"objects.options.{name}") for name, value in options.items()}
+    return ObjectSettings(_typed(section.get("url"), str | None, "objects.url"), words)
+
+
+def _word(value: Any, what: str) -> str:
+    """TOML writes true and 30 without quotes, where a connection takes words."""
+    if isinstance(value, bool | int | float):
+        return str(value).lower()
+    return str(_typed(value, str, what))
+
+
 def _budget(section: dict[str, Any]) -> BudgetSettings:
+    kinds = {"false_pages_per_quarter": int | float, "fits_per_day": int}
     for name, value in section.items():
-        if _typed(value, int | float, f"budget.{name}") <= 0:
-            raise SettingsError(f"{PROJECT_FILE}: budget.{name} is {value}, but it must be above zero.")
+        if not 0 < _typed(value, kinds[name], f"budget.{name}") < math.inf:
+            raise SettingsError(
+                f"{PROJECT_FILE}: budget.{name} is {value}, but it must be above zero and finite."
+            )
     return BudgetSettings(**section)
 
 
