@@ -116,10 +116,17 @@ class History:
 
 
 def matured_times(times: Times, delay: Duration) -> Times:
-    """When labels of rows at `times` are complete."""
+    """When labels of rows at ascending `times` are complete, ascending too.
+
+    Months differ in length: a month after the evening of 30 January is the evening of 28 February, a month
+    after the next morning is that morning. There a row waits for those before it, so that what has matured
+    is always a beginning of the rows.
+    """
     if not delay.months:
         return times + np.timedelta64(delay.exact)
-    return np.array([as_time(delay.after(as_moment(time))) for time in times], dtype="datetime64[us]")
+    ends = np.array([as_time(delay.after(as_moment(time))) for time in times], dtype="datetime64[us]")
+    latest: Times = np.maximum.accumulate(ends)
+    return latest
 
 
 def column_values(column: pa.ChunkedArray) -> np.ndarray:
@@ -136,7 +143,8 @@ def _design_column(column: pa.ChunkedArray) -> np.ndarray:
         or pa.types.is_integer(column.type)
         or pa.types.is_floating(column.type)
     ):
-        floats: np.ndarray = column.cast(pa.float64()).fill_null(float("nan")).to_numpy()
+        # Unsafe, since a linear model does not mind that an id beyond 2**53 is rounded.
+        floats: np.ndarray = column.cast(pa.float64(), safe=False).fill_null(float("nan")).to_numpy()
         return floats
     if pa.types.is_temporal(column.type):
         return _design_column(column.cast(pa.timestamp("us")).cast(pa.int64()))
