@@ -144,7 +144,8 @@ def newest_pieces(matured: int, length: float, quarantined: Sequence[tuple[int, 
     """
     pieces: list[tuple[int, int]] = []
     end, wanted = matured, length
-    for bad_start, bad_end in [*sorted(quarantined, reverse=True), (0, 0)]:
+    # The latest end first, so that a run within a longer one cannot cut into it.
+    for bad_start, bad_end in [*sorted(quarantined, key=lambda bad: bad[1], reverse=True), (0, 0)]:
         if wanted <= 0:
             break
         start = min(end, bad_end)
