@@ -49,6 +49,9 @@ from clew.monitoring.risk import LossScale, RiskMonitor
 from clew.stats.arrays import FloatArray
 from clew.stats.paired import PairedComparison, paired_comparison
 
+ANCHOR = "the anchor"
+SINCE_ONSET = "challenger on rows since the onset"
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -94,6 +97,10 @@ class World(Scorer, Protocol):
 
     def watch(self, now: datetime) -> list[Finding]:
         """What the features of new rows have shown against the champion's: drift, a broken contract."""
+        ...
+
+    def version_number(self, model: FittedModel) -> int:
+        """The number of a model that is or was champion."""
         ...
 
     def found(self, finding: Finding) -> str:
@@ -153,7 +160,7 @@ class ModelLoop:
         self.fits_today: tuple[object, int] = (None, 0)
         if policy.is_auto:
             for length in RECIPES:
-                self._add(_recipe_name(length), "recipe", length=length)
+                self._add(_recipe_name(length, policy), "recipe", length=length)
         self.next_refit = self.next_tie = self.seen
         self.anchor_evidence = fresh_evidence(policy)
         self.risk = self._fresh_monitor()
@@ -191,7 +198,7 @@ class ModelLoop:
         self._compare_with_anchor(start, end)
 
     def _compare_with_anchor(self, start: int, end: int) -> None:
-        anchor = self.contestants.get("anchor")
+        anchor = self.contestants.get(ANCHOR)
         if anchor is None:
             return
         gains = anchor.losses[start:end] - self.losses[start:end]
@@ -291,7 +298,7 @@ class ModelLoop:
     def _against_anchor(
         self, contestant: Contestant, start: int, confidence: float
     ) -> PairedComparison | None:
-        anchor = self.contestants.get("anchor")
+        anchor = self.contestants.get(ANCHOR)
         if anchor is None:
             return None
         theirs, anchors = contestant.losses[start : self.seen], anchor.losses[start : self.seen]
@@ -333,7 +340,7 @@ class ModelLoop:
         assert page.onset is not None  # noqa: S101 - a page says since when
         onset_row = max(self.champion_since, int(np.searchsorted(self._all_times(), _as_time(page.onset))))
         self.episode = Episode(onset_row, self.seen, page.onset, self.reference)
-        self._add("since onset", "onset")
+        self._add(SINCE_ONSET, "onset")
 
     def _all_times(self) -> np.ndarray:
         return self.world.times(0, self.seen)
@@ -370,7 +377,7 @@ class ModelLoop:
 
     def _close_episode(self) -> None:
         self.episode = None
-        self.contestants.pop("since onset", None)
+        self.contestants.pop(SINCE_ONSET, None)
         self._watch_anew()
 
     def _hold_back(self, *names: str) -> None:
@@ -415,7 +422,7 @@ class ModelLoop:
             self._fit(self.contestants[name], now)
 
     def _refit_onset(self, now: datetime) -> None:
-        contestant = self.contestants.get("since onset")
+        contestant = self.contestants.get(SINCE_ONSET)
         if contestant is None or self.episode is None or not self._may_fit(now):
             return
         n_had = contestant.model.n_rows if contestant.fits else 0
@@ -444,7 +451,7 @@ class ModelLoop:
     def _order(self, now: datetime) -> None:
         for name in [c.name for c in self.contestants.values() if c.origin == "ordered"]:
             del self.contestants[name]
-        contestant = self._add(f"ordered {now:%Y-%m-%d}", "ordered", length=self._ordered_length())
+        contestant = self._add(f"candidate ordered {now:%Y-%m-%d}", "ordered", length=self._ordered_length())
         self._fit(contestant, now)
         if not contestant.fits:
             self.contestants.pop(contestant.name, None)
@@ -498,7 +505,7 @@ class ModelLoop:
         losses = contestant.losses.copy() if is_fixed else np.full(self.n_rows, np.nan)
         if contestant.origin == "ordered":
             del self.contestants[name]
-        self.contestants.pop("since onset", None)
+        self.contestants.pop(SINCE_ONSET, None)
         self.episode = None
         self._take_office(model, losses)
 
@@ -522,12 +529,12 @@ class ModelLoop:
 
     def _retire(self, champion: FittedModel) -> None:
         """It goes on competing; only the newest few, the anchor and the first champion are kept."""
-        name = f"version of {champion.name}"
+        name = self._version_name(champion)
         if champion.name != self.anchor.name and name not in self.contestants:
             self._add(name, "retired", model=champion, losses=self.losses)
             self.retired.append(name)
-        if champion.name == self.anchor.name and "anchor" not in self.contestants:
-            self._add("anchor", "anchor", model=champion, losses=self.losses)
+        if champion.name == self.anchor.name and ANCHOR not in self.contestants:
+            self._add(ANCHOR, "anchor", model=champion, losses=self.losses)
         kept = [n for n in self.retired if n in self.contestants]
         for old in kept[:-RETIRED_KEPT]:
             if self.contestants[old].model.name != self.first.name:
@@ -535,14 +542,17 @@ class ModelLoop:
         self.retired = [n for n in kept if n in self.contestants]
 
     def _set_anchor(self, model: FittedModel) -> None:
-        old = self.contestants.pop("anchor", None)
+        old = self.contestants.pop(ANCHOR, None)
         self.anchor = model
         self.anchor_evidence = fresh_evidence(self.policy)
         if old is not None:
-            name = f"version of {old.model.name}"
+            name = self._version_name(old.model)
             self._add(name, "retired", model=old.model, losses=old.losses)
             self.retired.append(name)
-        self.contestants.pop(f"version of {model.name}", None)
+        self.contestants.pop(self._version_name(model), None)
+
+    def _version_name(self, model: FittedModel) -> str:
+        return f"version {self.world.version_number(model)}"
 
     def _add(
         self,
@@ -571,5 +581,7 @@ def _as_time(moment: datetime) -> np.datetime64:
     return np.datetime64(moment.replace(tzinfo=None), "us")
 
 
-def _recipe_name(length: float) -> str:
-    return "all history" if math.isinf(length) else f"newest {length:g}W"
+def _recipe_name(length: float, policy: Policy) -> str:
+    if math.isinf(length):
+        return "challenger on all history"
+    return f"challenger on the newest {policy.rows(length):,} rows"

@@ -93,6 +93,9 @@ class Simulation:
     def watch(self, now: datetime) -> list[Finding]:
         return self._watch.findings(now)
 
+    def version_number(self, model: FittedModel) -> int:
+        return self.desk.versions[model.name].number
+
     # -- what the loop says ----------------------------------------------------------------------------
 
     def found(self, finding: Finding) -> str:
