@@ -32,6 +32,14 @@ NEWEST_ROWS = 500
 """Decisions that flip are counted on this many of the newest rows."""
 
 
+_REASONS = {
+    "better": "proven better",
+    "repair": "proven better since the onset",
+    "fresher": "fresher at a tie",
+    "ordered": "as good, and ordered",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """What a candidate did on the rows it is judged on; arrays of shape ``(n,)``.
@@ -217,7 +225,7 @@ class ReleaseDesk:
             sentence = f"version {version} goes on to {step}; rows compared so far: {self._n_compared}"
             self._announce(Decision("rollout", now, sentence, {"version": version, "stage": str(step)}), None)
             return job.then("roll out", stage=self._rollout.stage)
-        sentence = f"champion is version {version} ({self._candidate.name}, {self.model.n_rows:,} rows)"
+        sentence = f"champion is version {version}: {self._candidate.name}, {_REASONS[self._candidate.why]}"
         facts = {"version": version, "candidate": self._candidate.name, "rows": self.model.n_rows,
                  "why": self._candidate.why, "compared": self._n_compared}  # fmt: skip
         self._announce(Decision("promoted", now, sentence, facts), None)
