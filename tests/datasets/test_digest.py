@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from clew.datasets import content_digest
@@ -29,6 +29,7 @@ TYPE_NAMES = {
 
 
 @given(table=tables(), sizes=st.lists(st.integers(0, 9), max_size=6))
+@settings(max_examples=50)
 def test_chunks_slices_and_dictionaries_do_not_change_the_digest(table: pa.Table, sizes: list[int]) -> None:
     digest = content_digest(table)
     assert content_digest(rechunked(table, sizes)) == digest
@@ -38,6 +39,7 @@ def test_chunks_slices_and_dictionaries_do_not_change_the_digest(table: pa.Table
 
 
 @given(table=tables(), data=st.data())
+@settings(max_examples=50)
 def test_any_changed_value_changes_the_digest(table: pa.Table, data: st.DataObject) -> None:
     position = data.draw(st.integers(0, table.num_columns - 1))
     row = data.draw(st.integers(0, table.num_rows - 1))
@@ -51,6 +53,7 @@ def test_any_changed_value_changes_the_digest(table: pa.Table, data: st.DataObje
 
 
 @given(table=tables(max_rows=5))
+@settings(max_examples=50)
 def test_order_names_and_columns_are_part_of_it(table: pa.Table) -> None:
     digest = content_digest(table)
     renamed = table.rename_columns([*table.column_names[:-1], "other"])
@@ -139,6 +142,7 @@ def described_digest(columns: dict[str, tuple[str, list[Any]]]) -> str:
 
 
 @given(table=tables())
+@settings(max_examples=50)
 def test_the_digest_is_what_its_description_says(table: pa.Table) -> None:
     kinds = [TYPE_NAMES[column.type] for column in table.columns]
     values = [column.to_pylist() for column in table.columns]

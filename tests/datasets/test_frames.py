@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clew.datasets import content_digest, from_frame, prepare, to_frame
@@ -21,6 +21,7 @@ from tests.datasets.tables import tables
 
 
 @given(table=tables(max_rows=12), kind=st.sampled_from(["pandas", "polars", "pyarrow"]))
+@settings(max_examples=50)
 def test_rows_that_went_through_a_frame_are_the_same_rows(table: pa.Table, kind: FrameKind) -> None:
     # Pandas keeps integers as floats where some are missing, so only those that floats can hold come back.
     whole = table["x int64"].to_pylist()
@@ -54,6 +55,7 @@ def test_integers_with_gaps_are_integers_again_when_the_table_before_is_known() 
         (pd.Series([1, None], dtype="Int64"), [1, None]),
         (pd.Series(["a", None], dtype="category"), ["a", None]),
         (pd.Series([1.5, np.nan]), [1.5, None]),
+        (pd.Series(pd.arrays.SparseArray([0, 1])), [0, 1]),
         (pd.Series(["a", np.nan], dtype=object), ["a", None]),
         (pd.Series([pd.Timestamp("2026-01-01", tz="UTC"), pd.NaT]), [datetime(2026, 1, 1, tzinfo=UTC), None]),
     ],
@@ -67,11 +69,18 @@ def test_what_pandas_calls_missing_is_null(series: Any, expected: list[object]) 
     [
         (
             pd.DataFrame({"x": [1, "a", 2, None, "b"]}),
-            r"'x' mixes int and str: row 1 \('a'\) and row 4",
+            r"'x' mixes int and str: most rows are int, but not row 1 \('a'\) and row 4",
             "x",
             (1, 4),
         ),
         (pd.DataFrame({"x": [1 + 2j, 3j]}), "Column 'x' holds values that cannot be kept", "x", ()),
+        (
+            pd.DataFrame({"x": [date(2026, 1, 1), datetime(2026, 1, 1, 5)]}),  # noqa: DTZ001
+            r"mixes dates and times: row 1 \(2026-01-01 05:00:00\)",
+            "x",
+            (1,),
+        ),
+        (pd.DataFrame({"x": pd.Series(["\ud800"], dtype=object)}), "values that cannot be kept", "x", ()),
         (pd.DataFrame({"x": [2**70]}), "Column 'x' holds values that cannot be kept", "x", ()),
         (pd.DataFrame([[1, 2]], columns=["x", "x"]), "two columns named 'x'", "x", ()),
         (pd.DataFrame({0: [1]}), "named 0; names of columns are strings", "0", ()),
@@ -103,6 +112,11 @@ def test_what_is_no_frame_is_refused(returned: object, words: str) -> None:
 
 def test_a_record_batch_is_a_table() -> None:
     assert from_frame(pa.record_batch({"x": [1]})).to_pydict() == {"x": [1]}
+
+
+def test_a_polars_type_that_arrow_lacks_names_the_column() -> None:
+    with pytest.raises(DataError, match="Column 'x' has type Int128, which cannot be kept"):
+        from_frame(pl.DataFrame({"w": [1], "x": pl.Series([1], dtype=pl.Int128)}))
 
 
 def test_decimals_pass_here_and_are_refused_by_the_schema() -> None:

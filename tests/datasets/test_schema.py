@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clew.datasets import content_digest, feature_names, prepare
@@ -45,6 +45,7 @@ def refused(table: pa.Table, declared: tuple[Column, ...] | None = None, **decla
 
 
 @given(table=tables(), data=st.data(), sizes=st.lists(st.integers(0, 9), max_size=4))
+@settings(max_examples=50)
 def test_the_same_rows_in_any_order_and_layout_are_prepared_alike(
     table: pa.Table, data: st.DataObject, sizes: list[int]
 ) -> None:
@@ -58,6 +59,7 @@ def test_the_same_rows_in_any_order_and_layout_are_prepared_alike(
 
 
 @given(table=tables())
+@settings(max_examples=50)
 def test_prepared_rows_are_ordered_by_time_and_key_and_prepared_again_stay_as_they_are(
     table: pa.Table,
 ) -> None:
@@ -320,6 +322,14 @@ def test_a_null_time_names_its_rows() -> None:
 @pytest.mark.parametrize("times", [[1, 2, 3, 4], [1.5] * 4, [True] * 4])
 def test_a_time_that_is_a_number_is_refused_with_the_mend(times: list[object]) -> None:
     assert "pandas.to_datetime(table['ts'], unit='s')" in str(refused(rides(ts=times)))
+
+
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_a_time_beyond_the_calendar_names_its_rows(zone: str | None) -> None:
+    milliseconds = [1_767_225_600_000, 0, 0, 0]
+    error = refused(rides(ts=pa.array(milliseconds, pa.timestamp("s", zone))))
+    assert "lies outside the years 1 to 9998; were milliseconds read as seconds?" in str(error)
+    assert error.rows == (0,)
 
 
 def test_a_time_that_cannot_be_read_names_its_rows() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,6 +15,15 @@ import pyarrow.compute as pc
 from clew.datasets.complaints import MAX_NAMED_ROWS, named_rows
 from clew.entities import FrameKind
 from clew.errors import DataError, MissingExtra
+
+# What Arrow raises for values it has no type for; UnicodeEncodeError for half of a surrogate pair.
+_NO_ARROW = (
+    pa.ArrowInvalid,
+    pa.ArrowTypeError,
+    pa.ArrowNotImplementedError,
+    OverflowError,
+    UnicodeEncodeError,
+)
 
 _EXTRAS = {"pandas": "sklearn", "polars": "polars"}
 
@@ -68,7 +78,7 @@ def _arrow(frame: Any) -> pa.Table:
     if nw.dependencies.is_pandas_dataframe(frame):
         return _from_pandas(frame)
     if nw.dependencies.is_polars_dataframe(frame):
-        return frame.to_arrow()
+        return _from_polars(frame)
     raise DataError(_no_frame(frame))
 
 
@@ -98,10 +108,44 @@ def _from_pandas(frame: Any) -> pa.Table:
 
 
 def _from_series(series: Any, name: str) -> pa.Array | pa.ChunkedArray:
+    if hasattr(series, "sparse"):
+        series = series.sparse.to_dense()
     try:
-        return pa.array(series, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
+        array = pa.array(series, from_pandas=True)
+    except _NO_ARROW as error:
         raise _mixed(series.tolist(), name, error) from None
+    if pa.types.is_date(array.type) and series.dtype == object:
+        _refuse_times_among_dates(series.tolist(), name)
+    return array
+
+
+def _refuse_times_among_dates(values: list[Any], name: str) -> None:
+    # Arrow takes a column of dates and times for dates, and drops the time of day.
+    rows = [row for row, value in enumerate(values) if isinstance(value, datetime)]
+    if rows:
+        shown = [values[row] for row in rows[:MAX_NAMED_ROWS]]
+        raise DataError(
+            f"Column {name!r} mixes dates and times: {named_rows(rows, shown)} would lose the time of day."
+            f" Give it one type in the dataset function, for example with pandas.to_datetime(table[{name!r}]).",
+            column=name,
+            rows=rows[:MAX_NAMED_ROWS],
+        )
+
+
+def _from_polars(frame: Any) -> pa.Table:
+    arrays = {name: _from_polars_series(frame[name], name) for name in frame.columns}
+    return pa.table(arrays)
+
+
+def _from_polars_series(series: Any, name: str) -> pa.Array:
+    try:
+        return series.to_arrow()
+    except _NO_ARROW:
+        raise DataError(
+            f"Column {name!r} has type {series.dtype}, which cannot be kept. Convert or drop it in the dataset"
+            " function.",
+            column=name,
+        ) from None
 
 
 def _mixed(values: list[Any], name: str, error: Exception) -> DataError:
@@ -118,8 +162,8 @@ def _mixed(values: list[Any], name: str, error: Exception) -> DataError:
     rows = [row for row, kind in enumerate(kinds) if kind in present and kind != usual]
     shown = [values[row] for row in rows[:MAX_NAMED_ROWS]]
     return DataError(
-        f"Column {name!r} mixes {' and '.join(sorted(present))}: {named_rows(rows, shown)} differ from the"
-        f" {present[usual]} rows of {usual}. Give it one type in the dataset function, for example with"
+        f"Column {name!r} mixes {' and '.join(sorted(present))}: most rows are {usual}, but not"
+        f" {named_rows(rows, shown)}. Give it one type in the dataset function, for example with"
         f" table[{name!r}].astype(str).",
         column=name,
         rows=rows[:MAX_NAMED_ROWS],

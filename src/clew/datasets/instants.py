@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 _INSTANT = pa.timestamp("us", tz="UTC")
+_MICROSECOND = timedelta(microseconds=1)
+_FIRST = (datetime(1, 1, 2, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // _MICROSECOND
+_END = (datetime(9999, 1, 1, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // _MICROSECOND
 _HAS_ZONE = r"(Z|[+-]\d\d:?\d\d)$"
 
 
@@ -34,10 +39,10 @@ def instants_of(values: pa.Array, zone: str) -> pa.Array:
     '2026-07-01 10:00:00+00:00'
     """
     if pa.types.is_timestamp(values.type):
-        exact = _microseconds(values)
+        exact = _within_calendar(_microseconds(values))
         return exact.cast(_INSTANT) if values.type.tz is not None else _localised(exact, zone)
     if pa.types.is_date(values.type):
-        return _localised(values.cast(pa.timestamp("us")), zone)
+        return _localised(_within_calendar(values.cast(pa.timestamp("us"))), zone)
     return _parsed(values.cast(pa.string()), zone)
 
 
@@ -61,6 +66,14 @@ def _microseconds(values: pa.Array) -> pa.Array:
         return values.cast(pa.timestamp("us", tz=values.type.tz))
     except pa.ArrowInvalid:
         raise Misfit("is finer than a microsecond, or beyond the years that can be kept") from None
+
+
+def _within_calendar(values: pa.Array) -> pa.Array:
+    """Refuse what only a wrong unit gives, and what other programs could not read back."""
+    count = values.cast(pa.int64())
+    if pc.any(pc.or_(pc.less(count, _FIRST), pc.greater_equal(count, _END))).as_py():
+        raise Misfit("lies outside the years 1 to 9998; were milliseconds read as seconds?")
+    return values
 
 
 def _localised(values: pa.Array, zone: str) -> pa.Array:
