@@ -125,8 +125,8 @@ def _refuse_times_among_dates(values: list[Any], name: str) -> None:
     if rows:
         shown = [values[row] for row in rows[:MAX_NAMED_ROWS]]
         raise DataError(
-            f"Column {name!r} mixes dates and times: {named_rows(rows, shown)} would lose the time of day."
-            f" Give it one type in the dataset function, for example with pandas.to_datetime(table[{name!r}]).",
+            f"Column {name!r} mixes dates and times: {named_rows(rows, shown)} would lose the time of"
+            f" day. Give it one type in the dataset function, for example with pandas.to_datetime(table[{name!r}]).",
             column=name,
             rows=rows[:MAX_NAMED_ROWS],
         )
@@ -142,8 +142,8 @@ def _from_polars_series(series: Any, name: str) -> pa.Array:
         return series.to_arrow()
     except _NO_ARROW:
         raise DataError(
-            f"Column {name!r} has type {series.dtype}, which cannot be kept. Convert or drop it in the dataset"
-            " function.",
+            f"Column {name!r} has type {series.dtype}, which cannot be kept. Convert or drop it in the"
+            " dataset function.",
             column=name,
         ) from None
 
