@@ -126,7 +126,8 @@ def _refuse_times_among_dates(values: list[Any], name: str) -> None:
         shown = [values[row] for row in rows[:MAX_NAMED_ROWS]]
         raise DataError(
             f"Column {name!r} mixes dates and times: {named_rows(rows, shown)} would lose the time of"
-            f" day. Give it one type in the dataset function, for example with pandas.to_datetime(table[{name!r}]).",
+            f" day. Give it one type in the dataset function, for example with"
+            f" pandas.to_datetime(table[{name!r}]).",
             column=name,
             rows=rows[:MAX_NAMED_ROWS],
         )
