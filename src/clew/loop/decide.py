@@ -127,10 +127,14 @@ def decide(seen: Situation, policy: Policy) -> tuple[Decision, ...]:
     Kinds: ``page`` (an episode opens), ``recovered`` and ``accepted`` (it closes), ``release`` (a candidate
     goes to the gate), ``refused``, ``undecided``, ``anchor`` (it moves to the champion), ``order`` (a
     candidate is fitted because somebody asked), ``refit`` (recipes are fitted on newer rows).
+
+    At most one candidate is released in a moment, and none in the moment in which an episode closes.
     """
-    chosen = [*_episode(seen, policy)]
-    if not seen.is_releasing:
+    chosen = [*_page(seen), *_recovered(seen, policy)]
+    if not seen.is_releasing and not any(decision.kind == "recovered" for decision in chosen):
         chosen += _release(seen, policy)
+        if not any(decision.kind == "release" for decision in chosen):
+            chosen += _accepted(seen, policy)
     chosen += _anchor(seen)
     chosen += [
         Decision("order", seen.now, f"a candidate is ordered: {why}", {"why": why}) for why in seen.orders
@@ -143,32 +147,38 @@ def decide(seen: Situation, policy: Policy) -> tuple[Decision, ...]:
 # -- episodes ------------------------------------------------------------------------------------------
 
 
-def _episode(seen: Situation, policy: Policy) -> list[Decision]:
-    if seen.episode is None:
-        return [] if seen.page is None else [_page(seen, seen.page)]
-    enough = max(SMALLEST_SCORED, policy.rows(0.25))
-    n_open = seen.n_matured - seen.episode.paged_row
-    if seen.n_recent >= enough and n_open >= enough and seen.recent_loss <= seen.episode.reference:
-        level = _level(policy, seen.recent_loss)
-        sentence = f"{level} on the newest {seen.n_recent:,} rows: the champion is itself again"
-        return [
-            Decision(
-                "recovered", seen.now, sentence, {"loss": _rounded(seen.recent_loss), "n": seen.n_recent}
-            )
-        ]
-    if seen.n_matured - seen.episode.onset_row >= policy.rows(EPISODE_PATIENCE) and not seen.is_releasing:
-        level = _level(policy, seen.recent_loss)
-        n_rows = seen.n_matured - seen.episode.onset_row
-        sentence = (
-            f"nothing better was found in {n_rows:,} rows since {seen.episode.onset:%Y-%m-%d}; {level} is"
-            " accepted as the new level. Look at it today"
-        )
-        return [Decision("accepted", seen.now, sentence, {"loss": _rounded(seen.recent_loss), "n": n_rows})]
-    return []
+def _page(seen: Situation) -> list[Decision]:
+    page = seen.page
+    if page is None or seen.episode is not None:
+        return []
+    return [Decision("page", seen.now, page.sentence, {"n": page.n, "value": _rounded(page.value)})]
 
 
-def _page(seen: Situation, page: Finding) -> Decision:
-    return Decision("page", seen.now, page.sentence, {"n": page.n, "value": _rounded(page.value)})
+def _recovered(seen: Situation, policy: Policy) -> list[Decision]:
+    """The champion is itself again, while no repair is under way that could end the episode."""
+    episode, enough = seen.episode, max(SMALLEST_SCORED, policy.rows(0.25))
+    if episode is None or seen.is_releasing or not seen.recent_loss <= episode.reference:
+        return []
+    if seen.n_recent < enough or seen.n_matured - episode.paged_row < enough:
+        return []
+    level = _level(policy, seen.recent_loss)
+    sentence = f"{level} on the newest {seen.n_recent:,} rows: the champion is itself again"
+    return [
+        Decision("recovered", seen.now, sentence, {"loss": _rounded(seen.recent_loss), "n": seen.n_recent})
+    ]
+
+
+def _accepted(seen: Situation, policy: Policy) -> list[Decision]:
+    """Patience is over: the level of late is the new level."""
+    episode = seen.episode
+    if episode is None or seen.n_matured - episode.onset_row < policy.rows(EPISODE_PATIENCE):
+        return []
+    n_rows = seen.n_matured - episode.onset_row
+    sentence = (
+        f"nothing better was found in {n_rows:,} rows since {episode.onset:%Y-%m-%d};"
+        f" {_level(policy, seen.recent_loss)} is accepted as the new level. Look at it today"
+    )
+    return [Decision("accepted", seen.now, sentence, {"loss": _rounded(seen.recent_loss), "n": n_rows})]
 
 
 # -- releases ------------------------------------------------------------------------------------------
@@ -241,7 +251,9 @@ def _ties(standing: Standing, policy: Policy) -> bool:
 
 def _ordered(seen: Situation, policy: Policy) -> list[Decision]:
     candidates = [s for s in seen.standings if s.origin == "ordered" and not s.waits]
-    return [decision for standing in candidates for decision in _ordered_verdict(seen, standing, policy)]
+    verdicts = [decision for standing in candidates for decision in _ordered_verdict(seen, standing, policy)]
+    released = next((verdict for verdict in verdicts if verdict.kind == "release"), None)
+    return [verdict for verdict in verdicts if verdict.kind != "release" or verdict is released]
 
 
 def _ordered_verdict(seen: Situation, standing: Standing, policy: Policy) -> list[Decision]:
@@ -253,11 +265,14 @@ def _ordered_verdict(seen: Situation, standing: Standing, policy: Policy) -> lis
     named = {"champion": standing.champion, "anchor": standing.anchor}
     verdicts = {who: non_inferior(c, margin) for who, c in named.items() if c is not None}
     last = standing.n_looks >= len(ORDERED_LOOKS) - 1
-    if seen.episode is None and all(v == "pass" for v in verdicts.values()) and _has_skill(standing, policy):
+    # Non-inferior to a broken champion is no repair.
+    is_calm = seen.episode is None and seen.page is None
+    if is_calm and all(v == "pass" for v in verdicts.values()) and _has_skill(standing, policy):
         sentence = f"{standing.name} is no worse than champion and anchor on {standing.champion.n:,} rows"
         return [Decision("release", seen.now, sentence, facts | {"why": "ordered"})]
     if "fail" in verdicts.values() or last:
-        who = next((name for name, verdict in verdicts.items() if verdict == "fail"), "champion")
+        wanting = sorted(verdicts, key=lambda name: ("fail", "undecided", "pass").index(verdicts[name]))
+        who = wanting[0]
         words = "is certainly worse than" if "fail" in verdicts.values() else "could not be shown as good as"
         sentence = f"{standing.name} {words} the {who} on {standing.champion.n:,} rows: refused"
         return [Decision("refused", seen.now, sentence, facts | {"against": who})]

@@ -99,6 +99,10 @@ class World(Scorer, Protocol):
         """What the features of new rows have shown against the champion's: drift, a broken contract."""
         ...
 
+    def forget(self, model: FittedModel) -> None:
+        """This fit will not be asked again, unless it was given an office."""
+        ...
+
     def version_number(self, model: FittedModel) -> int:
         """The number of a model that is or was champion."""
         ...
@@ -152,6 +156,7 @@ class ModelLoop:
         self.first = self.anchor = champion
         self.seen = self.champion_since = world.matured(now)
         self.contestants: dict[str, Contestant] = {}
+        self.challenger_fits: dict[str, FittedModel] = {}
         self.retired: list[str] = []
         self.episode: Episode | None = None
         self.quarantined: list[tuple[int, int]] = []
@@ -420,6 +425,18 @@ class ModelLoop:
         self.next_refit = self.seen + self.policy.rows(REFIT_EVERY)
         for name in names:
             self._fit(self.contestants[name], now)
+        self._forget_old_fits()
+
+    def _forget_old_fits(self) -> None:
+        """Let go of challengers' fits that no gate can ask about any more."""
+        oldest = self.seen - 2 * self.policy.window
+        kept: set[str] = set()
+        for contestant in self.contestants.values():
+            if contestant.origin == "recipe":
+                contestant.segments = [s for s in contestant.segments if s.end > oldest]
+            kept |= {fit.name for fit in contestant.fits} | {s.model.name for s in contestant.segments}
+        for name in [name for name in self.challenger_fits if name not in kept]:
+            self.world.forget(self.challenger_fits.pop(name))
 
     def _refit_onset(self, now: datetime) -> None:
         contestant = self.contestants.get(SINCE_ONSET)
@@ -443,6 +460,7 @@ class ModelLoop:
             self._hold_back(contestant.name)
             return
         contestant.fits.append(model)
+        self.challenger_fits[model.name] = model
 
     def _may_fit(self, now: datetime) -> bool:
         limit, (day, n) = self.policy.fits_per_day, self.fits_today

@@ -112,6 +112,14 @@ class ReleaseDesk:
         outcome = self.job.state.get("outcome", kind)
         return ReleaseOutcome(outcome, self._candidate.name, self.model)
 
+    def is_about(self, model: FittedModel) -> bool:
+        """Whether the release under way, or the last one, judges or carries this fit."""
+        if self.n_releases == 0:
+            return False
+        judges = [segment.model for segment in self._candidate.judged]
+        involved = [*judges, self._champion, self._anchor, *([self.model] if self.model else [])]
+        return any(other.name == model.name for other in involved)
+
     @property
     def canary(self) -> tuple[FittedModel, float] | None:
         """The candidate that answers a share of the requests now, and that share."""

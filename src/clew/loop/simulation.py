@@ -93,6 +93,11 @@ class Simulation:
     def watch(self, now: datetime) -> list[Finding]:
         return self._watch.findings(now)
 
+    def forget(self, model: FittedModel) -> None:
+        answered = [*(office.model for office in self.offices), *(canary.model for canary in self.canaries)]
+        if not self.desk.is_about(model) and all(model.name != other.name for other in answered):
+            self.fitter.forget(model)
+
     def version_number(self, model: FittedModel) -> int:
         return self.desk.versions[model.name].number
 
