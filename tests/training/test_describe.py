@@ -128,6 +128,12 @@ def test_a_file_in_a_plain_folder_finds_its_neighbours(start: StartChild, tmp_pa
     assert names(start(root), "models/bikes.py") == [("models/bikes.py", "busy_hour")]
 
 
+def test_of_two_packages_of_one_name_the_one_in_src_counts(start: StartChild, tmp_path: Path) -> None:
+    files = {"src/pkg/__init__.py": "", "src/pkg/models.py": DATASET + MODEL}
+    root = write(tmp_path / "p", files | {"pkg/__init__.py": "", "pkg/models.py": ""})
+    assert names(start(root), "pkg.models") == [("pkg.models", "busy_hour")]
+
+
 def test_a_package_itself_may_be_named(start: StartChild, tmp_path: Path) -> None:
     root = write(
         tmp_path / "p",

@@ -393,6 +393,14 @@ def test_labels_keep_their_type(use: Any, labels: pa.Array, printed: str) -> Non
     assert predicted.classes == fitted.classes
 
 
+def test_labels_that_are_no_classes_are_told(use: Any) -> None:
+    table = rides(4).set_column(4, "busy", pa.array([1, 2, 3, 4], pa.date32()))
+    told = str(failure(use("first_label", table), RowRange(0, 4)))
+    assert told.startswith(
+        "first_label() cannot learn the classes in 'busy', which are of type date32[day]. "
+    )
+
+
 def test_numbers_are_predicted_too(use: Any) -> None:
     child = use("level")
     fitted = fit(child)

@@ -141,6 +141,14 @@ def test_errors_arrive_with_their_class_words_and_attributes(error: ClewError) -
     assert expected.items() <= vars(arrived).items()
 
 
+def test_attributes_that_cannot_travel_are_left_behind() -> None:
+    error = ClewError("words")
+    vars(error)["model"] = object()
+    vars(error)["rows"] = [1, (2, None)]
+    arrived = protocol.unpack_error(through_bytes(protocol.pack_error(error)).header)
+    assert vars(arrived) == {"rows": (1, [2, None])}
+
+
 @pytest.mark.parametrize("name", ["SystemExit", "did_you_mean", "Iterable", "NoSuchError"])
 def test_only_errors_of_clews_are_made_from_a_name(name: str) -> None:
     arrived = protocol.unpack_error({"class": name, "message": "words", "attributes": {}})

@@ -25,6 +25,13 @@ from clew.training.protocol import pack_array
 from clew.training.train import Train
 
 N_DIGEST_ROWS = 1_000
+_CLASS_KINDS = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_boolean,
+)
 SEED_ARGUMENTS = ("seed", "random_state")
 
 
@@ -158,6 +165,13 @@ def _classes(labelled: pa.Table, rows: tuple[RowRange, ...], spec: ModelSpec) ->
     if spec.declaration.task == "regression":
         return None
     label = spec.declaration.dataset.label
+    kind = labelled.schema.field(label).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not any(is_kind(kind) for is_kind in _CLASS_KINDS):
+        raise TrainingFailed(
+            f"{spec.name}() cannot learn the classes in {label!r}, which are of type {kind}. Classes are"
+            " strings, numbers or booleans; let the dataset's function turn them into one of these."
+        )
     classes = tuple(sorted(pc.unique(labelled.column(label)).to_pylist()))
     if len(classes) < 2:
         raise TrainingFailed(

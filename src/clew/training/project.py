@@ -43,7 +43,7 @@ class Project:
         self._bases = [self._code_folder]
         if _is_plain_folder(self._code_folder / "src"):
             self._bases.insert(0, self._code_folder / "src")
-        sys.path[:0] = map(str, reversed(self._bases))
+        sys.path[:0] = map(str, self._bases)
 
     def describe(self, files: Sequence[str]) -> list[Described]:
         """The models declared by `files`, in the order of files and lines.

@@ -129,8 +129,14 @@ def unpack_predictions(message: Message) -> Predictions:
 
 def pack_error(error: errors.ClewError) -> Json:
     """An error of Clew's as JSON: its class, its message, the attributes for programs."""
-    attributes = {name: value for name, value in vars(error).items() if name != "output"}
+    attributes = {name: value for name, value in vars(error).items() if name != "output" and _is_plain(value)}
     return {"class": type(error).__name__, "message": str(error), "attributes": attributes}
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float)
 
 
 def unpack_error(packed: Json) -> errors.ClewError:
