@@ -134,8 +134,7 @@ def decide(seen: Situation, policy: Policy) -> tuple[Decision, ...]:
     if not seen.is_releasing and not any(decision.kind == "recovered" for decision in chosen):
         chosen += _release(seen, policy)
         if not any(decision.kind == "release" for decision in chosen):
-            chosen += _accepted(seen, policy)
-    chosen += _anchor(seen)
+            chosen += [*_accepted(seen, policy), *_anchor(seen)]
     chosen += [
         Decision("order", seen.now, f"a candidate is ordered: {why}", {"why": why}) for why in seen.orders
     ]
@@ -284,6 +283,7 @@ def _ordered_verdict(seen: Situation, standing: Standing, policy: Policy) -> lis
 
 
 def _anchor(seen: Situation) -> list[Decision]:
+    """Not while a release is under way: it is held against the anchor of its beginning, or is the anchor."""
     if seen.anchor_evidence < 1 / ALPHA_BETTER:
         return []
     sentence = (
