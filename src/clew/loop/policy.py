@@ -114,6 +114,10 @@ class Policy:
     def is_auto(self) -> bool:
         return any(trigger.kind == "auto" for trigger in self.declaration.retrain)
 
+    @property
+    def is_left_to_people(self) -> bool:
+        return all(trigger.kind == "never" for trigger in self.declaration.retrain)
+
     def rows(self, share: float) -> int:
         """A share of W in rows, at least one."""
         return max(1, round(share * self.window))

@@ -19,10 +19,10 @@ from clew.loop.fitter import Fitter, Packaged, row_losses
 from clew.loop.gate import ContractFacts, GateFacts, LeakageFacts, ServingFacts, hold_gate
 from clew.loop.history import as_moment
 from clew.loop.jobs import Job, advance, open_job, restarted
-from clew.loop.model_loop import Candidate, ReleaseOutcome
 from clew.loop.policy import Policy
 from clew.loop.rollout import Rollout
 from clew.loop.standing import FittedModel, Pieces, Segment
+from clew.loop.world import Candidate, ReleaseOutcome
 from clew.registry import register
 from clew.stats.arrays import FloatArray
 from clew.stats.metrics import Metric, metric_named

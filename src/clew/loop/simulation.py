@@ -11,13 +11,13 @@ import numpy as np
 from clew.entities import Decision, Finding, GateReport
 from clew.loop.baselines import dummy_loss
 from clew.loop.fitter import Fitter
-from clew.loop.model_loop import Candidate, ReleaseOutcome
 from clew.loop.policy import Policy
 from clew.loop.release import ReleaseDesk
 from clew.loop.result import Event, GateRecord
 from clew.loop.rollout import is_in_share
 from clew.loop.standing import FittedModel, Pieces, Scored
 from clew.loop.watch import FeatureWatch
+from clew.loop.world import Candidate, ReleaseOutcome
 from clew.monitoring import store_finding
 from clew.storage import link
 
