@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
 import pytest
 
+from clew.config import Settings
 from clew.errors import StoreError
-from clew.storage import Store, Where, link
+from clew.storage import Store, Where, link, open_store
 from clew.storage.tables import metadata
+from tests.servers import PostgresServer
 from tests.storage.conftest import NOW
 
 
@@ -42,14 +46,38 @@ def test_a_row_comes_back_with_times_json_and_numbers_as_they_went_in(any_store:
     assert (row["n"], row["value"], row["sentence"]) == (2**40, None, None)
 
 
-@pytest.mark.parametrize("value", [0.1, 0.0, math.inf, -math.inf, math.nan, 5e-324, 1.7976931348623157e308])
-def test_every_float_comes_back_bit_for_bit(any_store: Store, value: float) -> None:
+def test_every_float_comes_back_as_it_was(any_store: Store) -> None:
+    values = [0.1, 0.0, math.inf, -math.inf, math.nan, 5e-324, 1.7976931348623157e308]
+    rows = [{"run": "r", "sequence": n, "name": "loss", "value": value} for n, value in enumerate(values)]
     with any_store.write() as tx:
-        tx.insert("run_metrics", {"run": "r", "sequence": 1, "name": "loss", "value": value})
-        tx.insert_many("run_metrics", [{"run": "r", "sequence": 2, "name": "loss", "value": value}])
+        tx.insert_many("run_metrics", rows)
+        for row in rows:
+            tx.insert("run_metrics", row | {"run": "s"})
     with any_store.read() as reader:
         found = [row["value"] for row in reader.find("run_metrics")]
-    assert [str(each) for each in found] == [str(value)] * 2
+    assert [str(each) for each in found] == [str(value) for value in values * 2]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def four_findings(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Store]:
+    """A store of each kind with four findings, for reading."""
+    folder = tmp_path_factory.mktemp("store")
+    with ExitStack() as stack:
+        url = None
+        if request.param == "postgresql":
+            server: PostgresServer = request.getfixturevalue("postgres")
+            url = stack.enter_context(server.fresh_database())
+        store = stack.enter_context(open_store(Settings(root=folder, store=folder, database=url), now=NOW))
+        add_findings(
+            store,
+            finding(1, value=0.1),
+            finding(2, value=0.2),
+            finding(3, value=0.3, subject="income"),
+            finding(4, value=0.4, subject="10%_x", sentence="high"),
+        )
+        yield store
 
 
 def test_a_naive_time_is_refused(store: Store) -> None:
@@ -80,16 +108,9 @@ def test_a_naive_time_is_refused(store: Store) -> None:
         ({"subject": Where("prefix", "")}, [1, 2, 3, 4]),
     ],
 )
-def test_conditions_choose_rows(any_store: Store, where: dict[str, Any], expected: list[int]) -> None:
-    add_findings(
-        any_store,
-        finding(1, value=0.1),
-        finding(2, value=0.2),
-        finding(3, value=0.3, subject="income"),
-        finding(4, value=0.4, subject="10%_x", sentence="high"),
-    )
-    assert found_ids(any_store, where=where) == [f"f{number}" for number in expected]
-    with any_store.read() as reader:
+def test_conditions_choose_rows(four_findings: Store, where: dict[str, Any], expected: list[int]) -> None:
+    assert found_ids(four_findings, where=where) == [f"f{number}" for number in expected]
+    with four_findings.read() as reader:
         assert reader.count("findings", where) == len(expected)
 
 
