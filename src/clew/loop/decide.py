@@ -132,7 +132,7 @@ def decide(seen: Situation, policy: Policy) -> tuple[Decision, ...]:
     """
     chosen = [*_page(seen), *_recovered(seen, policy)]
     if not seen.is_releasing and not any(decision.kind == "recovered" for decision in chosen):
-        chosen += _release(seen, policy)
+        chosen += [] if policy.is_left_to_people else _release(seen, policy)
         if not any(decision.kind == "release" for decision in chosen):
             chosen += [*_accepted(seen, policy), *_anchor(seen)]
     chosen += [
