@@ -84,37 +84,34 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: 
     show(table(columns, rows, right=right))
 
 
-def show_facts(facts: Mapping[str, Any]) -> None:
-    """Names and values, one a line; those without a value are left out."""
+def show_columns(rows: Iterable[Sequence[Any]]) -> None:
+    """Rows in columns without a head; only the last column is folded."""
     from rich.table import Table
     from rich.text import Text
 
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in facts.items():
-        if value not in (None, "", (), [], {}):
-            grid.add_row(Text(name), value if isinstance(value, Text) else Text(str(value)))
+    for row in rows:
+        if not grid.columns:
+            for _ in row[:-1]:
+                grid.add_column(no_wrap=True)
+            grid.add_column(overflow="fold")
+        grid.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     show(grid)
+
+
+def show_facts(facts: Mapping[str, Any]) -> None:
+    """Names and values, one a line; those without a value are left out."""
+    from rich.text import Text
+
+    known = {name: value for name, value in facts.items() if value not in (None, "", (), [], {})}
+    show_columns([Text(name, style="dim"), value] for name, value in known.items())
 
 
 def show_gate(report: GateReport) -> None:
     """Every check in order: its sign, its name and what it found."""
-    from rich.table import Table
-
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True)
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    for check in report.checks:
-        grid.add_row(_signed(check), check.name.replace("_", " "), _found(check))
-    show(grid)
-
-
-def _signed(check: GateCheck) -> Any:
-    from rich.text import Text
-
-    return Text(f"{SIGNS[check.outcome]} {check.outcome}", style=_COLOURS[check.outcome])
+    show_columns(
+        [outcome_text(check.outcome), check.name.replace("_", " "), _found(check)] for check in report.checks
+    )
 
 
 def _found(check: GateCheck) -> Any:

@@ -139,8 +139,12 @@ def verdict(result: BacktestResult) -> str:
 
 def _than(gain: float, margin: float) -> str:
     if abs(gain) < margin:
-        return f"within the margin of {margin:.3g} ({gain:+.3f}), so neither better nor worse"
+        return f"within the margin of {margin:.3g} ({_signed(gain)}), so neither better nor worse"
     return f"{number(abs(gain))} {'better' if gain > 0 else 'worse'}"
+
+
+def _signed(gain: float) -> str:
+    return f"{gain:+.3f}".replace("-", "−")
 
 
 def effort(summary: Summary) -> str:
@@ -168,4 +172,5 @@ def policy_gains(result: BacktestResult) -> dict[str, str]:
     """
     sign = 1 if result.greater_is_better else -1
     others = {"frozen": result.summary.frozen, "blind": result.summary.blind}
-    return {name: f"Clew {sign * (result.summary.clew - value):+.3f}" for name, value in others.items()}
+    gains = {name: sign * (result.summary.clew - value) for name, value in others.items()}
+    return {name: f"Clew {_signed(gain)}" for name, gain in gains.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,6 +10,9 @@ import click
 from clew.cli.commands import Explained
 from clew.cli.terminal import answer
 from clew.cli.values import json_option
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
+_DIGEST = re.compile(r"[0-9a-f]{32,}")
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -50,17 +54,31 @@ def _grown(tree: Tree, node: ThreadNode) -> Tree:
 def _label(node: ThreadNode) -> Any:
     from rich.text import Text
 
-    label = Text.assemble((node.kind, "bold"), f" {node.id}\n", node.sentence)
+    label = Text.assemble((node.kind, "bold"), f" {shortened(node.id)}\n", node.sentence)
     for name, value in node.facts.items():
-        if value not in (None, "", [], {}):
+        if value not in (None, "", [], {}, node.id):
             label.append(f"\n{name.replace('_', ' ')}: ", style="dim")
-            label.append(_fact(value))
+            label.append(fact(value))
     return label
 
 
-def _fact(value: Any) -> str:
+def fact(value: Any) -> str:
+    """A fact in words: digests by their first letters, times to the minute.
+
+    Examples
+    --------
+    >>> fact({"rows": 1200, "at": "2026-11-23T19:35:19.904928+00:00", "package": "16403504" * 8})
+    'rows 1200, at 2026-11-23 19:35, package 164035041640'
+    """
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_fact(inner)}" for name, inner in value.items())
+        return ", ".join(f"{name} {fact(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_fact, value))
+        return ", ".join(map(fact, value))
+    if isinstance(value, str):
+        return value[:16].replace("T", " ") if _TIME.fullmatch(value) else shortened(value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def shortened(text: str) -> str:
+    """A digest by the letters that every command takes for it; anything else as it is."""
+    return text[:12] if _DIGEST.fullmatch(text) else text

@@ -41,13 +41,15 @@ def _is_wanted(reason: Reason, kind: str | None, since: object) -> bool:
 
 def show_reasons(reasons: list[Reason], reference: str) -> None:
     """Each decision in a sentence, and below it what it rested on."""
-    from clew.cli.terminal import console, say
-    from clew.cli.words import day
+    from clew.cli.terminal import say, show_columns
 
     if not reasons:
         say(f"No decision about {reference} fits what was asked for.")
-    for reason in reasons:
-        console().print(f"{day(reason.at)}  {reason.kind}  ", style="dim", end="")
-        console().print(reason.sentence)
-        for because in reason.because:
-            console().print(f"    because {because}")
+    show_columns([line for reason in reasons for line in _lines(reason)])
+
+
+def _lines(reason: Reason) -> list[list[str]]:
+    from clew.cli.words import day
+
+    because = [["", "", f"· {each}"] for each in reason.because]
+    return [[day(reason.at), reason.kind, reason.sentence], *because]
