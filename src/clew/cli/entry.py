@@ -64,7 +64,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         _accept_every_character(stream)
     try:
-        code = main.main(given, prog_name="clew", standalone_mode=False)
+        code = main.main(given, prog_name="clew", standalone_mode=False, obj=given)
         sys.stdout.flush()
     except BrokenPipeError:
         return _leave_quietly()

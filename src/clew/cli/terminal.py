@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from clew.cli.kinds import GATE_SIGNS
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
 PIPED_WIDTH = 140
 
-SIGNS = {"pass": "✓", "fail": "✗", "undecided": "?", "not tested": "–"}
 _COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow", "not tested": "dim"}
 
 
@@ -124,4 +125,4 @@ def outcome_text(outcome: str) -> Any:
     """The gate's outcome with its sign, coloured on a terminal."""
     from rich.text import Text
 
-    return Text(f"{SIGNS[outcome]} {outcome}", style=_COLOURS[outcome])
+    return Text(f"{GATE_SIGNS[outcome]} {outcome}", style=_COLOURS[outcome])

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from clew.cli.kinds import GATE_SIGNS, look_of
 from clew.cli.report.intervals import interval_drawing
 from clew.cli.words import (
     counted,
@@ -22,22 +23,6 @@ from clew.cli.words import (
 if TYPE_CHECKING:
     from clew.entities import GateCheck
     from clew.loop.result import BacktestResult, Event, GateRecord, Window
-
-_LOOKS = {
-    "page": ("▲", "alarm"),
-    "rolled back": ("◀", "alarm"),
-    "fit failed": ("!", "alarm"),
-    "ticket": ("◆", "caution"),
-    "accepted": ("◆", "caution"),
-    "promoted": ("★", "good"),
-    "first champion": ("★", "good"),
-    "recovered": ("✓", "good"),
-    "refused": ("✗", "plain"),
-    "undecided": ("○", "plain"),
-}
-"""An event's sign and tone by its kind."""
-
-OUTCOME_SIGNS = {"pass": "✓", "fail": "✗", "undecided": "?", "not tested": "–"}
 
 
 def facts_of(result: BacktestResult) -> dict[str, Any]:
@@ -65,7 +50,7 @@ def facts_of(result: BacktestResult) -> dict[str, Any]:
 
 
 def _event(event: Event, gates: list[dict[str, Any]]) -> dict[str, Any]:
-    sign, tone = _LOOKS.get(event.kind, ("·", "plain"))
+    sign, tone = look_of(event.kind)
     return {
         "time": day(event.time),
         "kind": event.kind,
@@ -125,7 +110,7 @@ def _gate(place: int, record: GateRecord, events: Sequence[Event]) -> dict[str, 
         "candidate": record.candidate,
         "about": event.sentence if event else record.candidate,
         "outcome": outcome,
-        "sign": OUTCOME_SIGNS[outcome],
+        "sign": GATE_SIGNS[outcome],
         "checks": [_check(check) for check in record.report.checks],
     }
 
@@ -137,7 +122,7 @@ def _check(check: GateCheck) -> dict[str, Any]:
     return {
         "name": check.name.replace("_", " "),
         "outcome": check.outcome,
-        "sign": OUTCOME_SIGNS[check.outcome],
+        "sign": GATE_SIGNS[check.outcome],
         "sentence": check.sentence,
         "value": "" if check.value is None else number(check.value),
         "interval": interval,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -101,8 +100,8 @@ def backtest(
 
 
 def typed_command() -> str:
-    """The command line that this process was given."""
-    return shlex.join(["clew", *sys.argv[1:]])
+    """The command line as it was typed."""
+    return shlex.join(["clew", *click.get_current_context().find_root().obj])
 
 
 def fields_of(result: BacktestResult) -> dict[str, Any]:
