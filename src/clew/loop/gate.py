@@ -160,16 +160,25 @@ def _leakage(facts: GateFacts) -> GateCheck:
     if leak.gap is not None and leak.gap < leak.needed_gap:
         sentence = f"evaluation begins {leak.gap} after the last training row; labels need {leak.needed_gap}"
         return GateCheck("leakage", "fail", sentence, n=n)
-    if n and float(facts.dummy.mean()) > 0:
-        upper = mean_interval(facts.candidate, 1 - 2 * ALPHA).upper
-        if upper < TOO_GOOD * float(facts.dummy.mean()):
-            sentence = (
-                f"too good to be true: certainly below {TOO_GOOD:.0%} of a constant answer's loss; look for a"
-                " column that knows the label"
-            )
-            return GateCheck("leakage", "fail", sentence, upper, limit=TOO_GOOD, n=n)
+    share = _upper_share_of_dummy(facts)
+    if share < TOO_GOOD:
+        sentence = (
+            f"too good to be true: certainly below {TOO_GOOD:.0%} of a constant answer's loss; look for a"
+            " column that knows the label"
+        )
+        return GateCheck("leakage", "fail", sentence, share, limit=TOO_GOOD, n=n)
     entities = "" if not leak.n_shared_entities else f"; {leak.n_shared_entities} entities appear in both"
     return GateCheck("leakage", "pass", f"no key is shared, the label delay is kept{entities}", n=n)
+
+
+def _upper_share_of_dummy(facts: GateFacts) -> float:
+    """Upper bound of the candidate's loss as a share of a constant answer's; infinite when that has none."""
+    dummy = float(facts.dummy.mean()) if len(facts.dummy) else 0.0
+    if not dummy:
+        return math.inf
+    # Errors are counted as they are; any other loss in units of the dummy's, as its own unit may be anything.
+    unit = 1.0 if facts.metric.name == "accuracy" else dummy
+    return mean_interval(facts.candidate / unit, 1 - 2 * ALPHA).upper * unit / dummy
 
 
 def _minimums(facts: GateFacts) -> list[GateCheck]:
@@ -200,7 +209,7 @@ def _beats_dummy(facts: GateFacts) -> GateCheck:
     comparison = paired_comparison(facts.dummy, facts.candidate, 1 - 2 * ALPHA)
     outcome = better(comparison)
     words = {"pass": "beats", "fail": "is worse than", "undecided": "cannot be told from"}[outcome]
-    return _compared("beats a dummy", outcome, f"{words} the best constant answer", comparison, facts)
+    return _compared("beats a dummy", outcome, f"{words} the best constant answer", comparison, 0.0)
 
 
 def _not_worse_than_linear(facts: GateFacts) -> GateCheck:
@@ -210,7 +219,7 @@ def _not_worse_than_linear(facts: GateFacts) -> GateCheck:
     certain = non_inferior(comparison, facts.margin)
     outcome: Outcome = "fail" if certain == "fail" else "pass" if comparison.n else "undecided"
     words = "is certainly beaten by" if outcome == "fail" else "holds its own against"
-    return _compared("linear model", outcome, f"{words} a linear model", comparison, facts)
+    return _compared("linear model", outcome, f"{words} a linear model", comparison, -facts.margin)
 
 
 def _serving(facts: GateFacts) -> GateCheck:
@@ -236,17 +245,17 @@ def _paired(facts: GateFacts) -> GateCheck:
     if facts.evidence is not None and facts.evidence_needed is not None:
         sure = facts.evidence >= facts.evidence_needed
         sentence = f"evidence 1:{facts.evidence:.0f} that it is better (1:{facts.evidence_needed:.0f} needed)"
-        return _compared(name, "pass" if sure else "undecided", sentence, comparison, facts)
+        return _compared(name, "pass" if sure else "undecided", sentence, comparison, None)
     if facts.must_be_better:
         outcome = better(comparison)
         words = {"pass": "is better than", "fail": "is worse than", "undecided": "cannot be told from"}[
             outcome
         ]
         return _compared(
-            name, outcome, f"{words} the champion; in an episode it must be better", comparison, facts
+            name, outcome, f"{words} the champion; in an episode it must be better", comparison, 0.0
         )
-    outcome = non_inferior(comparison, facts.margin / 2)
-    return _compared(name, outcome, f"{_WITHIN[outcome]} half the margin of the champion", comparison, facts)
+    outcome, limit = non_inferior(comparison, facts.margin / 2), -facts.margin / 2
+    return _compared(name, outcome, f"{_WITHIN[outcome]} half the margin of the champion", comparison, limit)
 
 
 def _anchor(facts: GateFacts) -> GateCheck:
@@ -257,8 +266,8 @@ def _anchor(facts: GateFacts) -> GateCheck:
         # Better than what serves now is a repair, whatever the anchor did in its day; it competes itself.
         return GateCheck(name, "not tested", "better than the champion; the anchor competes for itself")
     comparison = paired_comparison(facts.anchor, facts.candidate, 1 - 2 * ALPHA)
-    outcome = non_inferior(comparison, facts.margin / 2)
-    return _compared(name, outcome, f"{_WITHIN[outcome]} half the margin of the anchor", comparison, facts)
+    outcome, limit = non_inferior(comparison, facts.margin / 2), -facts.margin / 2
+    return _compared(name, outcome, f"{_WITHIN[outcome]} half the margin of the anchor", comparison, limit)
 
 
 _WITHIN = {"pass": "is certainly within", "fail": "is certainly not within", "undecided": "may not be within"}
@@ -270,7 +279,8 @@ def _slices(facts: GateFacts) -> list[GateCheck]:
     champion, found = facts.champion, []
     groups = [(column, level) for column, values in facts.slices.items() for level in _levels(values)]
     if not groups:
-        return [GateCheck("slices", "not tested", "the declaration names no slices=")]
+        why = "no labelled row to measure them on" if facts.slices else "the declaration names no slices="
+        return [GateCheck("slices", "not tested", why)]
     for column, level in groups:
         rows = facts.slices[column] == level
         found.append(_slice(f"slice {column}={level}", facts, champion, rows, len(groups)))
@@ -288,7 +298,7 @@ def _slice(name: str, facts: GateFacts, champion: FloatArray, rows: np.ndarray, 
     comparison = paired_comparison(champion[rows], facts.candidate[rows], 1 - 2 * ALPHA / n_slices)
     worse = non_inferior(comparison, facts.margin) == "fail"
     sentence = "is certainly served worse than by the champion" if worse else "shows no certain loss"
-    return _compared(name, "fail" if worse else "pass", sentence, comparison, facts)
+    return _compared(name, "fail" if worse else "pass", sentence, comparison, -facts.margin)
 
 
 def _calibration(facts: GateFacts) -> GateCheck:
@@ -327,14 +337,19 @@ def _flips(facts: GateFacts) -> GateCheck:
 
 
 def _compared(
-    name: str, outcome: Outcome, words: str, comparison: PairedComparison, facts: GateFacts
+    name: str, outcome: Outcome, words: str, comparison: PairedComparison, limit: float | None
 ) -> GateCheck:
+    """A paired comparison as a check; `limit` is what its interval was held against, if it was."""
     if not comparison.n:
         return GateCheck(name, "undecided", "no labelled row that both answered", n=0)
-    sentence = (
-        f"{words}: mean loss lower by {comparison.mean_difference:.4f}"
-        f" ({comparison.lower:.4f} to {comparison.upper:.4f}) on {comparison.n:,} rows"
-    )
+    sentence = f"{words}: {_difference(comparison)} on {comparison.n:,} rows"
     numbers = (comparison.mean_difference, comparison.lower, comparison.upper)
     value, lower, upper = (number if math.isfinite(number) else None for number in numbers)
-    return GateCheck(name, outcome, sentence, value, lower, upper, -facts.margin, comparison.n)
+    return GateCheck(name, outcome, sentence, value, lower, upper, limit, comparison.n)
+
+
+def _difference(comparison: PairedComparison) -> str:
+    mean, lower, upper = comparison.mean_difference, comparison.lower, comparison.upper
+    if mean < 0:
+        return f"mean loss higher by {-mean:.4f} ({-upper:.4f} to {-lower:.4f})"
+    return f"mean loss lower by {mean:.4f} ({lower:.4f} to {upper:.4f})"

@@ -311,7 +311,9 @@ def gate_facts(
     anchors = ours(anchor, start, end) if len(rows) and anchor.name != champion.name else None
     dummy, linear = judged_baselines(fitter, judged)
     newest = max(piece_end for _, piece_end in candidate.pieces)
-    has_confidence = len(judged.confidence) > 0 and not np.isnan(judged.confidence).any()
+    has_confidence = _is_known(judged.confidence)
+    their_confidence = champions.confidence[picked] if champions else np.empty(0)
+    has_theirs = has_confidence and _is_known(their_confidence)
     return GateFacts(
         metric=policy.metric,
         margin=policy.margin * policy.bound,
@@ -327,13 +329,18 @@ def gate_facts(
         slices=slice_values(fitter, policy, rows),
         correct=judged.correct if has_confidence else None,
         confidence=judged.confidence if has_confidence else None,
-        champion_confidence=champions.confidence[picked] if champions and has_confidence else None,
-        champion_correct=champions.correct[picked] if champions and has_confidence else None,
+        champion_confidence=their_confidence if has_theirs else None,
+        champion_correct=champions.correct[picked] if champions and has_theirs else None,
         evidence=candidate.evidence,
         evidence_needed=candidate.evidence_needed,
         flip_share=fitter.flip_share(champion, model, max(0, newest - NEWEST_ROWS), newest),
         must_be_better=candidate.must_be_better,
     )
+
+
+def _is_known(confidence: FloatArray) -> bool:
+    """Whether there are rows, and a probability for each: some models give none."""
+    return len(confidence) > 0 and not np.isnan(confidence).any()
 
 
 def judged_baselines(fitter: Fitter, judged: Judged) -> tuple[FloatArray, FloatArray]:
@@ -395,29 +402,27 @@ def leakage_facts(fitter: Fitter, judged: Judged) -> LeakageFacts:
     """How far apart each judged fit's training rows and the rows it is judged on are."""
     history, dataset = fitter.history, fitter.declaration.dataset
     delay = dataset.label_delay.exact + timedelta(days=28 * dataset.label_delay.months)
-    gaps, n_shared, n_entities = [], 0, 0
+    gaps, n_shared, entities = [], 0, set[object]()
     for segment in judged.segments:
         learned = np.concatenate([np.arange(a, b) for a, b in segment.model.pieces])
         gaps.append(as_moment(history.times[segment.start]) - as_moment(history.times[learned[-1]]))
         rows = np.arange(segment.start, segment.end)
         n_shared += int(np.isin(rows, learned).sum())
-        n_entities += _n_shared_entities(fitter, learned, rows)
-    return LeakageFacts(min(gaps, default=None), delay, n_shared, n_entities)
+        entities |= _shared_entities(fitter, learned, rows)
+    return LeakageFacts(min(gaps, default=None), delay, n_shared, len(entities))
 
 
-def _n_shared_entities(fitter: Fitter, learned: np.ndarray, rows: np.ndarray) -> int:
+def _shared_entities(fitter: Fitter, learned: np.ndarray, rows: np.ndarray) -> set[object]:
     entity = fitter.declaration.dataset.entity
     if entity is None:
-        return 0
+        return set()
     values = fitter.history.column(entity, 0, len(fitter.history))
-    return len(set(values[learned].tolist()) & set(values[rows].tolist()))
+    return set(values[learned].tolist()) & set(values[rows].tolist())
 
 
 def slice_values(fitter: Fitter, policy: Policy, rows: np.ndarray) -> dict[str, np.ndarray]:
     """By slice column the value of each judged row, as words."""
-    if not len(rows):
-        return {}
-    start, end = int(rows[0]), int(rows[-1]) + 1
+    start, end = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
     return {
         name: fitter.history.column(name, start, end)[rows - start].astype(str)
         for name in policy.declaration.slices
