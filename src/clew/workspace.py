@@ -20,7 +20,7 @@ import msgspec
 
 import clew
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
-from clew.datasets import feature_names, read_rows, take_snapshot
+from clew.datasets import feature_names, list_datasets, read_rows, take_snapshot
 from clew.entities import ModelDeclaration, Param, Snapshot
 from clew.errors import ProjectError, UsageError, did_you_mean
 from clew.loop.backtest import BacktestOptions, backtest
@@ -165,7 +165,7 @@ class Workspace:
             thread = Thread(
                 snapshot=snapshot,
                 code=tree.id,
-                environment=capture_environment(self.store, now=self._clock()),
+                environment=capture_environment(self.store, now=self._clock(), variables=child.variables),
                 params=self._params(declaration, params),
                 seed=seed,
                 owner=this_owner(),
@@ -174,7 +174,7 @@ class Workspace:
 
     def _snapshot(self, child: Child, described: Described, code: str) -> Snapshot:
         dataset = described.model.dataset
-        table = child.table(described.file, dataset.name)
+        table = child.table(described.file, dataset.name, self._text_columns(dataset.name))
         source = dataset.source or "a function"
         return take_snapshot(self.store, dataset, table, source=source, code=code, now=self._clock())
 
@@ -209,6 +209,11 @@ class Workspace:
             rows = reader.find("datasets")
         sources = (row["declaration"].get("source") for row in rows)
         return {source for source in sources if source}
+
+    def _text_columns(self, dataset: str) -> list[str]:
+        """Columns declared as text, which a CSV of digits alone would make numbers of."""
+        known = [each for each in list_datasets(self.store) if each.name == dataset]
+        return [column.name for each in known for column in each.columns if column.type == "string"]
 
     def _params(self, declaration: ModelDeclaration, given: Mapping[str, Any]) -> dict[str, Param]:
         """Every hyperparameter with its value and where that came from."""

@@ -1,21 +1,47 @@
-"""Tables in, immutable snapshots out: named by their content, ordered by time and key."""
+"""Tables in, immutable snapshots out: named by their content, ordered by time and key.
+
+Names load when they are first used, so that a child process that only reads a table does not open the
+records.
+"""
 
 from __future__ import annotations
 
-from clew.datasets.digest import content_digest
-from clew.datasets.frames import from_frame, to_frame
-from clew.datasets.lookup import find_rows, read_rows
-from clew.datasets.maturity import matured
-from clew.datasets.schema import feature_names, prepare
-from clew.datasets.snapshots import (
-    Dataset,
-    get_snapshot,
-    latest_snapshot,
-    list_datasets,
-    list_snapshots,
-    take_snapshot,
-)
-from clew.datasets.sources import read_source
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clew.datasets.digest import content_digest
+    from clew.datasets.frames import from_frame, to_frame
+    from clew.datasets.lookup import find_rows, read_rows
+    from clew.datasets.maturity import matured
+    from clew.datasets.schema import feature_names, prepare
+    from clew.datasets.snapshots import (
+        Dataset,
+        get_snapshot,
+        latest_snapshot,
+        list_datasets,
+        list_snapshots,
+        take_snapshot,
+    )
+    from clew.datasets.sources import read_source
+
+_HOMES = {
+    "Dataset": "snapshots",
+    "content_digest": "digest",
+    "feature_names": "schema",
+    "find_rows": "lookup",
+    "from_frame": "frames",
+    "get_snapshot": "snapshots",
+    "latest_snapshot": "snapshots",
+    "list_datasets": "snapshots",
+    "list_snapshots": "snapshots",
+    "matured": "maturity",
+    "prepare": "schema",
+    "read_rows": "lookup",
+    "read_source": "sources",
+    "take_snapshot": "snapshots",
+    "to_frame": "frames",
+}
 
 __all__ = [
     "Dataset",
@@ -34,3 +60,15 @@ __all__ = [
     "take_snapshot",
     "to_frame",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(
+            f"module 'clew.datasets' has no attribute {name!r}; it has {', '.join(sorted(__all__))}"
+        )
+    return getattr(import_module(f"clew.datasets.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -69,6 +69,11 @@ def child_variables(project_root: Path, variables: Mapping[str, str]) -> dict[st
     return {**variables, **fixed, "PYTHONPATH": os.pathsep.join(kept)}
 
 
+def variables_of_children(project_root: Path) -> dict[str, str]:
+    """What `child_variables` makes of this process's own environment."""
+    return child_variables(project_root, os.environ)
+
+
 def _is_inside(path: str, project_root: Path) -> bool:
     return Path(path).resolve().is_relative_to(project_root.resolve())
 

@@ -13,7 +13,7 @@ import msgspec
 from clew.entities import Column, Duration, Json, ModelDeclaration, Param, RowRange
 from clew.errors import ClewError, NotFound, TrainingFailed, UsageError, did_you_mean
 from clew.training.fits import Fit, Memory, Recipe, Used, fit_of
-from clew.training.process import Limits, ProcessEnded, UserProcess
+from clew.training.process import Limits, ProcessEnded, UserProcess, variables_of_children
 from clew.training.project import Described
 from clew.training.protocol import Message, pack_table, unpack_error, unpack_predictions
 
@@ -79,6 +79,11 @@ class Child:
         child = cls(code_folder, project_root, scratch, memory_limit_bytes)
         child._process = UserProcess(child._code_folder, child._project_root)
         return child
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables that user code sees."""
+        return variables_of_children(self._project_root)
 
     @property
     def code_folder(self) -> Path:

@@ -28,9 +28,10 @@ def build_table(
     DataError
         When the source cannot be read or the returned frame cannot be taken.
     """
-    return from_frame(
-        _call(spec.name, code_folder, spec.function, _source(spec, project_root, code_folder, text))
-    )
+    source = _source(spec, project_root, code_folder, text)
+    frame = to_frame(source, spec.declaration.frame)
+    # The source says what a column was before a frame had to make floats of integers with nulls.
+    return from_frame(_call(spec.name, code_folder, spec.function, frame), like=source)
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -39,12 +40,10 @@ def write_table(table: pa.Table, path: Path) -> None:
         writer.write_table(table)
 
 
-def _source(spec: DatasetSpec, project_root: Path, code_folder: Path, text: Collection[str]) -> Any:
-    kind = spec.declaration.frame
+def _source(spec: DatasetSpec, project_root: Path, code_folder: Path, text: Collection[str]) -> pa.Table:
     if spec.load is None:
-        return to_frame(read_source(spec.declaration.source or "", project_root, text), kind)
-    name = getattr(spec.load, "__name__", "source")
-    return to_frame(from_frame(_call(name, code_folder, spec.load)), kind)
+        return read_source(spec.declaration.source or "", project_root, text)
+    return from_frame(_call(getattr(spec.load, "__name__", "source"), code_folder, spec.load))
 
 
 def _call(name: str, code_folder: Path, function: Callable[..., Any], *arguments: Any) -> Any:
