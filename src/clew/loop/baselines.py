@@ -45,7 +45,7 @@ class Design:
             if column.dtype.kind == "f":
                 known = column[np.isfinite(column)]
                 means.append(float(known.mean()) if len(known) else 0.0)
-                scales.append(float(known.std()) if len(known) else 0.0)
+                scales.append(_spread(known))
                 levels.append(None)
             else:
                 values, counts = np.unique(column.astype(str), return_counts=True)
@@ -64,6 +64,14 @@ class Design:
             else:
                 blocks.append((column.astype(str)[:, None] == np.array(levels)[None, :]).astype(float))
         return np.hstack(blocks)
+
+
+def _spread(known: FloatArray) -> float:
+    """The standard deviation; 0 for a constant, whose rounding errors must not be blown up to unit size."""
+    if not len(known):
+        return 0.0
+    spread = float(known.std())
+    return spread if spread > 1e-9 * abs(float(known.mean())) else 0.0
 
 
 def baseline_losses(
@@ -102,7 +110,7 @@ def _regression_losses(
     metric: Metric, before: FloatArray, train_y: FloatArray, now: FloatArray, y: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     constant = float(np.median(train_y) if metric.name == "mae" else train_y.mean())
-    weights = np.linalg.solve(before.T @ before + RIDGE * np.eye(before.shape[1]), before.T @ train_y)
+    weights = np.linalg.solve(before.T @ before + np.diag(_penalty(before)), before.T @ train_y)
     return (
         metric.row_losses(y, predicted=np.full(len(y), constant)),
         metric.row_losses(y, predicted=now @ weights),
@@ -147,13 +155,22 @@ def with_unseen_classes(
 
 def _logistic(before: FloatArray, truth: FloatArray, now: FloatArray) -> FloatArray:
     """Probabilities of one class by Newton's method with a ridge."""
-    weights, ridge = np.zeros(before.shape[1]), RIDGE * np.eye(before.shape[1])
+    weights, penalty = np.zeros(before.shape[1]), _penalty(before)
     for _ in range(NEWTON_STEPS):
         p = _sigmoid(before @ weights)
         curvature = np.maximum(p * (1 - p), 1e-6)
-        gradient = before.T @ (truth - p) - RIDGE * weights
-        weights = weights + np.linalg.solve(before.T @ (before * curvature[:, None]) + ridge, gradient)
+        gradient = before.T @ (truth - p) - penalty * weights
+        weights = weights + np.linalg.solve(
+            before.T @ (before * curvature[:, None]) + np.diag(penalty), gradient
+        )
     return _sigmoid(now @ weights)
+
+
+def _penalty(design: FloatArray) -> FloatArray:
+    """The ridge of each weight; none on the intercept, or a target far from 0 would be missed."""
+    penalty = np.full(design.shape[1], RIDGE)
+    penalty[0] = 0.0
+    return penalty
 
 
 def _sigmoid(z: FloatArray) -> FloatArray:

@@ -48,9 +48,18 @@ class FirstChampion:
 
 
 def first_champion(
-    fitter: Fitter, checker: Child, now: datetime, *, n_models: int, budget: float, fits_per_day: int | None
+    fitter: Fitter,
+    checker: Child,
+    now: datetime,
+    *,
+    purpose: str = "first champion",
+    n_models: int,
+    budget: float,
+    fits_per_day: int | None,
 ) -> FirstChampion:
     """Fit twin and champion on what matured at `now`, and hold the gate.
+
+    `purpose` is what the champion's run is said to be for.
 
     Raises
     ------
@@ -68,12 +77,12 @@ def first_champion(
         )
     cut = n - n // WINDOW_SHARE
     known = max(1, history.matured(history.time_of(cut)))
-    twin = fitter.fit("level of the first champion", ((0, known),), cut)
+    twin = fitter.fit(f"level of the {purpose}", ((0, known),), cut)
     judged = _judged(fitter, twin, cut, n)
     policy = _policy(fitter, judged, n, n_models, budget, fits_per_day)
     fitter.set_bound(policy.bound)
-    model = fitter.fit("first champion", ((0, n),), history.arrived(now))
     metrics = {policy.metric.name: policy.metric.value(judged.raw)}
+    model = fitter.fit(purpose, ((0, n),), history.arrived(now), metrics)
     packaged = fitter.package(model, metrics)
     report = hold_gate(_facts(fitter, checker, policy, judged, model, packaged))
     reference = upper_level(np.minimum(judged.raw / policy.bound, 1.0))

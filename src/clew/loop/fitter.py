@@ -91,8 +91,12 @@ class Fitter:
         self.bound = bound
         self._scored.clear()
 
-    def fit(self, purpose: str, pieces: Pieces, first_row: int) -> FittedModel:
+    def fit(
+        self, purpose: str, pieces: Pieces, first_row: int, metrics: Mapping[str, float] | None = None
+    ) -> FittedModel:
         """Fit on runs of labelled rows; the model may answer rows from `first_row` on.
+
+        `metrics` are what is known of the model besides what the user's function logs.
 
         Raises
         ------
@@ -119,7 +123,7 @@ class Fitter:
             close_run(
                 self.store,
                 run.id,
-                metrics={name: value for name, _, value in fit.logged},
+                metrics={**(metrics or {}), **{key: value for key, _, value in fit.logged}},
                 model_digest=fit.model_digest,
                 output=fit.output,
                 seconds=fit.seconds,

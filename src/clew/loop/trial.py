@@ -37,7 +37,13 @@ class Trial:
     def _train(self, job: Job, now: datetime) -> Job:
         self._on_progress(Progress(0.2, sentence=f"training on {self.fitter.history.matured(now):,} rows"))
         self._first = first_champion(
-            self.fitter, self._checker, now, n_models=self._n_models, budget=1.0, fits_per_day=None
+            self.fitter,
+            self._checker,
+            now,
+            purpose="try",
+            n_models=self._n_models,
+            budget=1.0,
+            fits_per_day=None,
         )
         return job.then("register")
 
