@@ -134,7 +134,7 @@ def test_help_of_the_overview_loads_no_verb() -> None:
         (["backtest", "--window", "1 month"], "Did you mean '1mo'?"),
         (["backtest", "--start", "July"], "Write 2011-07-01"),
         (["backtest", "--set", "num_leaves"], "NAME=VALUE"),
-        (["runs", "list", "--status", "finnished"], "'finished'"),
+        (["runs", "list", "--status", "done"], "'finished'"),
     ],
 )
 def test_a_wrong_word_is_answered_with_the_right_one(

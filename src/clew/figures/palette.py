@@ -40,7 +40,7 @@ class Theme:
         return {"clew": self.clew, "frozen": self.frozen, "blind": self.blind}[policy]
 
 
-# Blue, vermillion and grey of the palette by Okabe and Ito (2008): told apart with any colour vision,
+# Blue, vermilion and grey of the palette by Okabe and Ito (2008): told apart with any colour vision,
 # and, with the dashes below, in grey print.
 LIGHT = Theme(
     name="light",
