@@ -10,15 +10,13 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import numpy as np
-
 from clew.entities import RolloutStep
 from clew.stats.arrays import FloatArray
 from clew.stats.betting import paired_betting
 from clew.stats.evidence import Evidence
 
 ROLLBACK_ALPHA = 0.01
-"""Chance that a candidate no worse than the champion is rolled back in its rollout."""
+"""Chance that a candidate that is worse by no more than the margin is rolled back, however long it takes."""
 
 SMALLEST_HORIZON = 100
 """Rows over which the starts of the rollback evidence are spread: a rollout is short."""
@@ -40,7 +38,8 @@ class Rollout:
 
     @classmethod
     def begin(cls, candidate: str, steps: tuple[RolloutStep, ...], now: datetime) -> Rollout:
-        harm = paired_betting(SMALLEST_HORIZON, alpha=ROLLBACK_ALPHA)
+        # One unit of stake for all of it: a fresh one every hundred rows would add up in a busy rollout.
+        harm = paired_betting(SMALLEST_HORIZON, alpha=ROLLBACK_ALPHA, restart=False)
         return cls(candidate, steps, 0, now, harm)
 
     @property
@@ -68,7 +67,8 @@ class Rollout:
 
     def observed(self, champion: FloatArray, candidate: FloatArray, margin: float) -> Rollout:
         """Take in losses, as shares of the loss bound, of rows that both answered."""
-        worse = np.clip(candidate - champion - margin, -1.0, 1.0)
+        # Divided and not clipped into the range: clipping would favour one side, and break the promise.
+        worse = (candidate - champion - margin) / (1 + margin)
         return replace(self, harm=self.harm.extended(worse)[0])
 
 
@@ -81,4 +81,4 @@ def is_in_share(key: object, share: float, salt: str) -> bool:
     (False, True)
     """
     digest = hashlib.blake2b(f"{salt}\0{key}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64 < share
+    return int.from_bytes(digest, "big") < share * 2**64
