@@ -11,17 +11,18 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from clew.entities import Json
 from clew.errors import StoreBusy
 from clew.storage import Store
-from clew.tracking import is_alive
+from clew.tracking import is_alive, this_owner
 
 JobStatus: TypeAlias = Literal["running", "done", "refused", "failed"]
 
-LEASE = timedelta(minutes=10)
-"""How long a claim is honoured when its owner lives on another machine and cannot be asked."""
+LEASE = timedelta(hours=6)
+"""How long a claim is honoured when its owner lives on another machine and cannot be asked whether it is
+alive. It is renewed with every step, and a single step may take hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +76,27 @@ def open_job(
         row = tx.get("jobs", id=job_id)
         assert row is not None  # noqa: S101 - it was inserted above, in this transaction
         holder = row["lease_owner"]
-        if row["status"] == "running" and holder not in (None, owner) and _still_held(row):
+        if row["status"] == "running" and holder not in (None, owner) and _is_held(row, now):
             raise StoreBusy(
-                f"{kind} {deployment!r} is being run by process {holder} since"
-                f" {row['created_at']:%Y-%m-%d %H:%M} UTC. Wait for it, or end that process and repeat."
+                f"{kind} {deployment!r} is being run by process {holder}, which was last heard of at"
+                f" {row['updated_at']:%Y-%m-%d %H:%M} UTC. Wait for it, or end that process and repeat."
             )
-        tx.update("jobs", {"id": job_id}, {"lease_owner": owner, "lease_until": now + LEASE})
+        claim = {"lease_owner": owner, "lease_until": now + LEASE, "updated_at": now}
+        tx.update("jobs", {"id": job_id}, claim)
     return Job(job_id, key, kind, deployment, row["step"], row["status"], row["state"], row["result"])
 
 
-def _still_held(row: Mapping[str, object]) -> bool:
-    owner = row["lease_owner"]
-    return isinstance(owner, str) and is_alive(owner)
+def _is_held(row: Mapping[str, Any], now: datetime) -> bool:
+    """Whether its owner still works on it: here that can be seen, elsewhere its word holds for the lease."""
+    owner = str(row["lease_owner"])
+    if _machine(owner) != _machine(this_owner()):
+        until: datetime = row["lease_until"]
+        return now < until
+    return is_alive(owner)
+
+
+def _machine(owner: str) -> str:
+    return owner.rsplit(":", 2)[0]
 
 
 def advance(store: Store, job: Job, steps: Mapping[str, Step], now: datetime) -> Job:
@@ -114,7 +124,7 @@ def record(store: Store, job: Job, now: datetime) -> None:
     """Write down where the job stands."""
     with store.write() as tx:
         values = {"step": job.step, "status": job.status, "state": job.state, "result": job.result}
-        tx.update("jobs", {"id": job.id}, values | {"updated_at": now})
+        tx.update("jobs", {"id": job.id}, values | {"updated_at": now, "lease_until": now + LEASE})
 
 
 def restarted(store: Store, job: Job, step: str, now: datetime) -> Job:
