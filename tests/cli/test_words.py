@@ -74,4 +74,5 @@ def test_the_end_of_a_backtest_on_the_terminal(capsys: pytest.CaptureFixture[str
     for note in result.notes:
         assert note in said
     assert "\x1b" not in said
+    assert f"clew why {result.id}" in said
     assert said.splitlines()[-1].startswith("Add --report")

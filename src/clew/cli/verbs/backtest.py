@@ -145,6 +145,7 @@ def show_backtest(result: BacktestResult, report: Path | None) -> None:
         for note in result.notes:
             say(f"· {note}")
     say()
+    say(f"Why it decided so: clew why {result.id}")
     say(f"Report: {report}" if report else "Add --report FILE.html for a page to read and pass on.")
 
 
