@@ -40,9 +40,12 @@ def trace(store: Store, reference: str) -> ThreadNode:
 
 
 def _resolve(reader: Reader, reference: str) -> tuple[str, str]:
-    name, at, number = reference.partition("@")
-    if at:
-        return "version", _version_name(reader, name, number)
+    if "@" in reference:
+        return "version", version_name(reader, reference)
+    newest = _newest_version(reader, reference)
+    if newest is not None:
+        # A whole name goes before ids that begin like it, such as those of a backtest's decisions.
+        return "version", newest
     found = [(kind, identity) for kind, look in _LOOK_UP.items() for identity in look(reader, reference)]
     if len(found) == 1:
         return found[0]
@@ -52,22 +55,30 @@ def _resolve(reader: Reader, reference: str) -> tuple[str, str]:
             " clew models list, clew data list"
         )
     named = ", ".join(f"{kind} {identity[:40]}" for kind, identity in found[:5])
-    raise NotFound(f"{reference!r} may be {len(found)} things: {named}. Give more of the id.")
+    raise NotFound(f"{reference!r} may be several things: {named}. Give more of the id.")
 
 
-def _version_name(reader: Reader, deployment: str, number: str) -> str:
+def version_name(reader: Reader, reference: str) -> str:
+    """``busy_hour@3`` for that or for an alias such as ``busy_hour@champion``.
+
+    Raises
+    ------
+    NotFound
+        Naming the versions that exist.
+    """
+    deployment, _, number = reference.partition("@")
     alias = reader.get("aliases", deployment=deployment, alias=number)
     wanted = alias["number"] if alias is not None else number
     known = [row["number"] for row in reader.find("versions", {"deployment": deployment}, ["number"])]
-    if not str(wanted).isdigit() or int(wanted) not in known:
+    if not str(wanted).isdecimal() or int(wanted) not in known:
         there = f"it has versions {', '.join(map(str, known))}" if known else "it has no versions"
         raise NotFound(f"{deployment!r} has no version {number!r}; {there}. See: clew models list")
-    return f"{deployment}@{wanted}"
+    return f"{deployment}@{int(wanted)}"
 
 
-def _versions_of(reader: Reader, name: str) -> list[str]:
+def _newest_version(reader: Reader, name: str) -> str | None:
     newest = reader.find("versions", {"deployment": name}, ["-number"], limit=1)
-    return [f"{name}@{row['number']}" for row in newest]
+    return f"{name}@{newest[0]['number']}" if newest else None
 
 
 def _by_prefix(table: str) -> Callable[[Reader, str], list[str]]:
@@ -80,7 +91,6 @@ def _by_prefix(table: str) -> Callable[[Reader, str], list[str]]:
 
 
 _LOOK_UP: dict[str, Callable[[Reader, str], list[str]]] = {
-    "version": _versions_of,
     "run": _by_prefix("runs"),
     "snapshot": _by_prefix("snapshots"),
     "decision": _by_prefix("decisions"),
@@ -147,7 +157,8 @@ def _tell_code(reader: Reader, identity: str) -> tuple[str, Json]:
     row = _known(reader.get("code_trees", id=identity), "code", identity)
     commit = f"commit {row['commit'][:SHORT]}" if row["commit"] else "no git commit"
     dirty = ", with uncommitted changes" if row["commit"] and row["is_dirty"] else ""
-    sentence = f"{row['n_files']} files of code, {commit}{dirty}"
+    files = "1 file" if row["n_files"] == 1 else f"{row['n_files']:,} files"
+    sentence = f"{files} of code, {commit}{dirty}"
     return sentence, {"manifest": row["manifest"], "captured_at": row["captured_at"].isoformat()}
 
 

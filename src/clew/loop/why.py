@@ -7,7 +7,8 @@ from typing import Any
 
 from clew.errors import NotFound
 from clew.loop.result import Reason
-from clew.storage import Reader, Store
+from clew.loop.trace import version_name
+from clew.storage import Reader, Store, Where
 
 NEWEST = 200
 """Decisions of a deployment that are told at most."""
@@ -19,7 +20,8 @@ def why(store: Store, reference: str) -> list[Reason]:
     Parameters
     ----------
     reference
-        A model's name, a backtest's id, a version (``busy_hour@3``), or a decision's id.
+        A model's name, a backtest's id, a version (``busy_hour@3``, ``busy_hour@champion``), or a decision's
+        id.
 
     Raises
     ------
@@ -27,6 +29,8 @@ def why(store: Store, reference: str) -> list[Reason]:
         When nothing was decided under that name.
     """
     with store.read() as reader:
+        if "@" in reference:
+            reference = version_name(reader, reference)
         rows = _decisions(reader, reference)
         versions = _versions(reader, reference)
         if not rows and not versions:
@@ -41,8 +45,9 @@ def _decisions(reader: Reader, reference: str) -> list[dict[str, Any]]:
     if one is not None:
         return [one]
     deployment = reference.partition("@")[0]
-    rows = reader.find("decisions", {"deployment": deployment}, ["-sequence"], limit=NEWEST)
-    return [row for row in reversed(rows) if _is_about(row, reference) and row["kind"] != "refit"]
+    where = {"deployment": deployment, "kind": Where("!=", "refit")}
+    rows = reader.find("decisions", where, ["sequence"])
+    return [row for row in rows if _is_about(row, reference)][-NEWEST:]
 
 
 def _is_about(row: Mapping[str, Any], reference: str) -> bool:
