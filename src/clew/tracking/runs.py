@@ -146,10 +146,16 @@ def list_runs(
     purpose: str | None = None,
     since: datetime | None = None,
     limit: int | None = 50,
+    key_prefix: str | None = None,
 ) -> list[Run]:
-    """Runs, the newest first."""
+    """Runs, the newest first.
+
+    `key_prefix` begins the key of all runs of a piece of work: ``try/``, ``backtest/``.
+    """
     given: dict[str, Any] = {"model": model, "status": status, "purpose": purpose}
     where = {name: value for name, value in given.items() if value is not None}
+    if key_prefix is not None:
+        where["key"] = Where("prefix", key_prefix)
     if since is not None:
         where["started_at"] = Where(">=", since)
     with store.read() as reader:

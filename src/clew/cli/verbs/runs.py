@@ -28,13 +28,22 @@ def runs() -> None:
     purpose=WHICH,
     help="Only those that stand so.",
 )
-@option("--purpose", purpose=WHICH, help="Only those made for this, such as try or backtest.")
+@option(
+    "--of",
+    "work",
+    type=click.Choice(["try", "backtest", "all"]),
+    default="try",
+    purpose=WHICH,
+    help="Only those of this kind of work; a backtest makes dozens.",
+)
+@option("--purpose", purpose=WHICH, help='Only those made for this, such as "blind refit".')
 @since_option
 @limit_option
 @json_option
 def list_runs(
     model: str | None,
     status: str | None,
+    work: str,
     purpose: str | None,
     since: datetime | None,
     limit: int,
@@ -52,6 +61,7 @@ def list_runs(
             purpose=purpose,
             since=since,
             limit=limit,
+            key_prefix=None if work == "all" else f"{work}/",
         )
     answer(as_json, {"runs": found}, lambda: show_runs(found))
 
