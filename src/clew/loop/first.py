@@ -11,7 +11,7 @@ from datetime import datetime
 
 import numpy as np
 
-from clew.entities import Decision, GateReport
+from clew.entities import Decision, GateReport, Run
 from clew.errors import UsageError
 from clew.loop.baselines import dummy_loss
 from clew.loop.fitter import Fitter, Packaged
@@ -39,7 +39,6 @@ class FirstChampion:
     """The first champion with its gate report, package, level and the policy that follows from it."""
 
     model: FittedModel
-    twin: FittedModel
     judged: Judged
     report: GateReport
     packaged: Packaged
@@ -77,16 +76,22 @@ def first_champion(
         )
     cut = n - n // WINDOW_SHARE
     known = max(1, history.matured(history.time_of(cut)))
-    twin = fitter.fit(f"level of the {purpose}", ((0, known),), cut)
-    judged = _judged(fitter, twin, cut, n)
-    policy = _policy(fitter, judged, n, n_models, budget, fits_per_day)
+    rehearsed: list[tuple[Judged, Policy]] = []
+
+    def rehearse(run: Run) -> dict[str, float]:
+        judged = _judged(fitter, fitter.twin(run, ((0, known),), cut), cut, n)
+        policy = _policy(fitter, judged, n, n_models, budget, fits_per_day)
+        rehearsed.append((judged, policy))
+        return {policy.metric.name: policy.metric.value(judged.raw)}
+
+    model = fitter.fit(purpose, ((0, n),), history.arrived(now), rehearse)
+    ((judged, policy),) = rehearsed
     fitter.set_bound(policy.bound)
     metrics = {policy.metric.name: policy.metric.value(judged.raw)}
-    model = fitter.fit(purpose, ((0, n),), history.arrived(now), metrics)
     packaged = fitter.package(model, metrics)
     report = hold_gate(_facts(fitter, checker, policy, judged, model, packaged))
     reference = upper_level(np.minimum(judged.raw / policy.bound, 1.0))
-    return FirstChampion(model, twin, judged, report, packaged, reference, policy)
+    return FirstChampion(model, judged, report, packaged, reference, policy)
 
 
 def _judged(fitter: Fitter, twin: FittedModel, start: int, end: int) -> Judged:

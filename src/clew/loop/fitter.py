@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from clew.registry import Predictions, fetch_package, store_package
 from clew.stats.metrics import Metric
 from clew.storage import Store
 from clew.tracking import close_run, fail_run, log_metrics, open_run
-from clew.training import Child
+from clew.training import Child, Fit
 
 LOOK_AHEAD = 2_048
 """Rows predicted at a time: features are known when a row arrives, and one call costs as much as many rows.
@@ -48,6 +48,10 @@ class Packaged:
     digest: str
     flavor: str
     n_bytes: int
+
+
+Rehearsal: TypeAlias = Callable[[Run], Mapping[str, float]]
+"""Work done within a run before its fit; returns metrics of the run."""
 
 
 class Fitter:
@@ -92,11 +96,15 @@ class Fitter:
         self._scored.clear()
 
     def fit(
-        self, purpose: str, pieces: Pieces, first_row: int, metrics: Mapping[str, float] | None = None
+        self, purpose: str, pieces: Pieces, first_row: int, rehearse: Rehearsal | None = None
     ) -> FittedModel:
         """Fit on runs of labelled rows; the model may answer rows from `first_row` on.
 
-        `metrics` are what is known of the model besides what the user's function logs.
+        Parameters
+        ----------
+        rehearse
+            Called first, within the run: it may fit a `twin` to find out what such a model is worth, and
+            returns metrics for the run.
 
         Raises
         ------
@@ -105,35 +113,52 @@ class Fitter:
         """
         self.n_fits += 1
         name = f"fit {self.n_fits}"
-        ranges = self.history.ranges(pieces)
-        run, is_new = self._open(f"{self._prefix}/{name}", purpose, ranges)
+        run, is_new = self._open(f"{self._prefix}/{name}", purpose, self.history.ranges(pieces))
         try:
-            fit = self.child.fit(name, ranges, self.thread.params, self.thread.seed)
-        except TrainingFailed as error:
+            metrics = rehearse(run) if rehearse else {}
+            fit = self._fit_in_child(name, pieces)
+        except (ClewError, KeyboardInterrupt) as error:
             if is_new:
-                self._fail(run, f"{error}\n{error.traceback}".strip(), error.output)
-            raise
-        except KeyboardInterrupt:
-            if is_new:
-                self._fail(run, "interrupted by the user", None)
+                self._fail(run, error)
             raise
         self._digests[name] = fit.model_digest
         if is_new:
-            log_metrics(self.store, run.id, fit.logged, self._clock())
-            close_run(
-                self.store,
-                run.id,
-                metrics={**(metrics or {}), **{key: value for key, _, value in fit.logged}},
-                model_digest=fit.model_digest,
-                output=fit.output,
-                seconds=fit.seconds,
-                peak_memory_bytes=fit.peak_memory_bytes,
-                now=self._clock(),
-                owner=self.thread.owner,
-            )
+            self._close(run, fit, metrics)
         elif run.model_digest != fit.model_digest:
             self.nondeterministic.append(name)
         return FittedModel(name, run.id, pieces, first_row)
+
+    def twin(self, run: Run, pieces: Pieces, first_row: int) -> FittedModel:
+        """A second model of a run, on fewer rows: it shows on the rest what the first is worth."""
+        name = f"twin of {run.id[:12]}"
+        self._fit_in_child(name, pieces)
+        return FittedModel(name, run.id, pieces, first_row)
+
+    def _fit_in_child(self, name: str, pieces: Pieces) -> Fit:
+        return self.child.fit(name, self.history.ranges(pieces), self.thread.params, self.thread.seed)
+
+    def _close(self, run: Run, fit: Fit, metrics: Mapping[str, float]) -> None:
+        log_metrics(self.store, run.id, fit.logged, self._clock())
+        close_run(
+            self.store,
+            run.id,
+            metrics={**metrics, **{name: value for name, _, value in fit.logged}},
+            model_digest=fit.model_digest,
+            output=fit.output,
+            seconds=fit.seconds,
+            peak_memory_bytes=fit.peak_memory_bytes,
+            now=self._clock(),
+            owner=self.thread.owner,
+        )
+
+    def _fail(self, run: Run, error: BaseException) -> None:
+        """Close the run as failed, with the user's own traceback if there is one."""
+        told = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+        output = None
+        if isinstance(error, TrainingFailed):
+            told, output = f"{error}\n{error.traceback}".strip(), error.output
+        now, owner = self._clock(), self.thread.owner
+        fail_run(self.store, run.id, error=told, output=output, now=now, owner=owner)
 
     def _open(self, key: str, purpose: str, ranges: Sequence[RowRange]) -> tuple[Run, bool]:
         thread = self.thread
@@ -153,14 +178,9 @@ class Fitter:
             owner=thread.owner,
         )
 
-    def _fail(self, run: Run, error: str, output: bytes | None) -> None:
-        fail_run(self.store, run.id, error=error, output=output, now=self._clock(), owner=self.thread.owner)
-
     def is_repeatable(self, model: FittedModel) -> bool:
         """Whether fitting again on the same rows, with the same seed, gives the same model."""
-        again = self.child.fit(
-            "again", self.history.ranges(model.pieces), self.thread.params, self.thread.seed
-        )
+        again = self._fit_in_child("again", model.pieces)
         self.child.release("again")
         return again.model_digest == self._digests[model.name]
 
@@ -278,11 +298,3 @@ def _difference(one: Predictions, other: Predictions) -> float:
     if one.predicted.dtype.kind == "f":
         return float(np.abs(one.predicted - other.predicted).max(initial=0.0))
     return float((one.predicted != other.predicted).mean())
-
-
-def scratch_code(store: Store, code: str, folder: Path) -> Path:
-    """The captured code laid out in `folder`, for a child to run from."""
-    from clew.tracking import materialise_code
-
-    materialise_code(store, code, folder)
-    return folder
