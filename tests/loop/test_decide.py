@@ -405,12 +405,28 @@ def test_the_anchor_stays_while_a_release_is_held_against_it() -> None:
     assert kinds(situation(better("anchor", "anchor"), anchor_evidence=PROOF)) == ["release"]
 
 
-def test_each_order_is_a_decision_with_its_reason() -> None:
-    decisions = decide(situation(orders=("60d went by", "drift was confirmed")), POLICY)
-    assert [(d.kind, d.evidence["why"]) for d in decisions] == [
-        ("order", "60d went by"),
-        ("order", "drift was confirmed"),
-    ]
+def test_an_order_is_a_decision_with_all_its_reasons() -> None:
+    decision = only(situation(orders=("60d went by", "drift was confirmed")))
+    assert (decision.kind, decision.evidence) == ("order", {"why": "60d went by, drift was confirmed"})
+    assert decision.sentence == "a candidate is ordered: 60d went by, drift was confirmed"
+
+
+@pytest.mark.parametrize(
+    ("standings", "changes", "expected"),
+    [
+        ((ordered(150, champion=None, anchor=None),), {}, []),
+        ((ordered(200),), {}, ["undecided"]),
+        ((ordered(20_000),), {}, ["release"]),
+        ((better(),), {}, ["release"]),
+        ((), {"is_releasing": True}, []),
+        ((ordered(200, -0.2),), {}, ["refused", "order"]),
+        ((standing(),), {}, ["order"]),
+    ],
+)
+def test_no_candidate_is_ordered_while_one_is_judged_or_released(
+    standings: tuple[Standing, ...], changes: dict[str, Any], expected: list[str]
+) -> None:
+    assert kinds(situation(*standings, orders=("60d went by",), **changes)) == expected
 
 
 def test_due_recipes_are_refitted_together() -> None:
@@ -419,8 +435,9 @@ def test_due_recipes_are_refitted_together() -> None:
 
 
 def test_decisions_come_in_the_order_in_which_they_are_carried_out() -> None:
-    seen = situation(better(), page=PAGE, orders=("60d went by",), due_recipes=("all history",))
-    assert kinds(seen) == ["page", "release", "order", "refit"]
+    moment = {"page": PAGE, "orders": ("60d went by",), "due_recipes": ("all history",)}
+    assert kinds(situation(better(), **moment)) == ["page", "release", "refit"]
+    assert kinds(situation(better(skill=0.0), **moment)) == ["page", "refused", "order", "refit"]
 
 
 # -- laws ----------------------------------------------------------------------------------------------

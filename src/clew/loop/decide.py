@@ -128,16 +128,17 @@ def decide(seen: Situation, policy: Policy) -> tuple[Decision, ...]:
     goes to the gate), ``refused``, ``undecided``, ``anchor`` (it moves to the champion), ``order`` (a
     candidate is fitted because somebody asked), ``refit`` (recipes are fitted on newer rows).
 
-    At most one candidate is released in a moment, and none in the moment in which an episode closes.
+    At most one candidate is released in a moment, and none in the moment in which an episode closes. An
+    order that comes while an ordered candidate is still judged, or a release is under way, is left out: what
+    is released is fitted on everything that has matured by then, so a second candidate would be no fresher,
+    and one that is replaced again and again would never see rows enough.
     """
     chosen = [*_page(seen), *_recovered(seen, policy)]
     if not seen.is_releasing and not any(decision.kind == "recovered" for decision in chosen):
         chosen += [] if policy.is_left_to_people else _release(seen, policy)
         if not any(decision.kind == "release" for decision in chosen):
             chosen += [*_accepted(seen, policy), *_anchor(seen)]
-    chosen += [
-        Decision("order", seen.now, f"a candidate is ordered: {why}", {"why": why}) for why in seen.orders
-    ]
+    chosen += _order(seen, chosen)
     if seen.due_recipes:
         chosen.append(_refit(seen))
     return tuple(chosen)
@@ -277,6 +278,16 @@ def _ordered_verdict(seen: Situation, standing: Standing, policy: Policy) -> lis
         return [Decision("refused", seen.now, sentence, facts | {"against": who})]
     sentence = f"{standing.name} is undecided on {standing.champion.n:,} rows: it waits for more labels"
     return [Decision("undecided", seen.now, sentence, facts)]
+
+
+def _order(seen: Situation, chosen: list[Decision]) -> list[Decision]:
+    judged = {s.name for s in seen.standings if s.origin == "ordered"}
+    refused = {each.evidence["candidate"] for each in chosen if each.kind == "refused"}
+    is_busy = seen.is_releasing or any(each.kind == "release" for each in chosen)
+    if not seen.orders or is_busy or judged - refused:
+        return []
+    why = ", ".join(seen.orders)
+    return [Decision("order", seen.now, f"a candidate is ordered: {why}", {"why": why})]
 
 
 # -- anchor and refits -----------------------------------------------------------------------------------
