@@ -34,6 +34,10 @@ FEWEST_ROWS = 60
 """A third of fewer rows than this, with an interval, could not tell any model from a coin."""
 
 
+LARGEST_MARGIN = 0.5
+"""Of the loss bound, which lies at twice the largest ordinary error: beyond that, everything is a tie."""
+
+
 @dataclass(frozen=True, slots=True)
 class FirstChampion:
     """The first champion with its gate report, package, level and the policy that follows from it."""
@@ -63,7 +67,7 @@ def first_champion(
     Raises
     ------
     UsageError
-        When too few labels have matured.
+        When too few labels have matured, or the margin is as large as the errors themselves.
     TrainingFailed
         When the user's function fails: without a first model there is nothing to live through.
     """
@@ -116,13 +120,26 @@ def _policy(
         metric=metric,
         window=window,
         bound=bound,
-        margin=metric.loss_margin(level, fitter.declaration.margin.absolute(level)) / bound,
+        margin=_margin(fitter, level, bound),
         skill=1 - float(scaled.mean()) / max(constant, 1e-9),
         quarter_rows=quarter_rows(n, span),
         page_alpha=page_alpha(budget, n_models, 1),
         tick=tick_length(window, n, span),
         fits_per_day=fits_per_day,
     )
+
+
+def _margin(fitter: Fitter, level: float, bound: float) -> float:
+    """The declared margin as a share of the loss bound, when it leaves room for anything to be worse."""
+    stated, metric = fitter.declaration.margin, fitter.metric
+    share = metric.loss_margin(level, stated.absolute(level)) / bound
+    if share > LARGEST_MARGIN:
+        raise UsageError(
+            f"margin={stated} is as large as nearly all errors of {fitter.declaration.name}, whose"
+            f" {metric.name} is {level:.4g}: no model could ever be worse by that much. State how much worse"
+            " is still as good, such as margin='2%'."
+        )
+    return share
 
 
 def _facts(
