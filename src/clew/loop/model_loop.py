@@ -42,6 +42,7 @@ from clew.loop.standing import (
     newest_pieces,
     upper_level,
 )
+from clew.loop.watch import BROKEN_LABELS
 from clew.loop.world import Candidate, World
 from clew.monitoring.risk import LossScale, RiskMonitor
 from clew.stats.arrays import FloatArray
@@ -109,7 +110,9 @@ class ModelLoop:
             self.seen = matured
         watched = self.world.watch(now)
         for finding in watched:
-            self.world.found(finding)
+            identity = self.world.found(finding)
+            if finding.monitor == BROKEN_LABELS:
+                self._quarantine_window(finding, identity, now)
         has_drifted = any(finding.monitor == "drift" for finding in watched)
         page = self._page(now)
         for decision in decide(self._situation(now, page, has_drifted), self.policy):
@@ -284,15 +287,34 @@ class ModelLoop:
         onset = self.episode.onset_row
         losses = np.nan_to_num(self.losses[onset : self.seen], nan=self.reference)
         excess = np.cumsum(losses - self.reference - self.policy.margin)
-        end = onset + int(np.argmax(excess)) + 1
-        self.quarantined.append((onset, end))
-        first, last = self.world.time_of(onset), self.world.time_of(end - 1)
+        self._close_episode()
+        self._quarantine(onset, onset + int(np.argmax(excess)) + 1, (), now)
+
+    def _quarantine_window(self, finding: Finding, identity: str, now: datetime) -> None:
+        """Labels that are certainly broken are no truth: nothing learns from them or is judged by them."""
+        edges = [_as_time(finding.window_start), _as_time(finding.window_end)]
+        start, end = np.searchsorted(self._all_times(), edges).tolist()
+        if start >= end:
+            return
+        self.losses[start:end] = np.nan
+        for contestant in self.contestants.values():
+            contestant.losses[start:end] = np.nan
+            contestant.begin_again(self.policy)
+        self.anchor_evidence = fresh_evidence(self.policy)
+        if self.episode is not None and self.episode.onset_row >= start:
+            self._close_episode()
+        self._watch_anew()
+        self._quarantine(start, end, (identity,), now)
+
+    def _quarantine(self, start: int, end: int, findings: tuple[str, ...], now: datetime) -> None:
+        self.quarantined.append((start, end))
+        first, last = self.world.time_of(start), self.world.time_of(end - 1)
         sentence = (
-            f"{end - onset:,} rows from {first:%Y-%m-%d} to {last:%Y-%m-%d} are quarantined: no recipe learns"
+            f"{end - start:,} rows from {first:%Y-%m-%d} to {last:%Y-%m-%d} are quarantined: no recipe learns"
             " from them"
         )
-        self.world.decided(Decision("quarantined", now, sentence, {"rows": end - onset}), None)
-        self._close_episode()
+        decision = Decision("quarantined", now, sentence, {"rows": end - start}, findings)
+        self.world.decided(decision, None)
         for contestant in self.contestants.values():
             if contestant.origin == "recipe" and contestant.fits and self._learned_from_fault(contestant):
                 contestant.fits.clear()
@@ -345,7 +367,9 @@ class ModelLoop:
     def _pieces_of(self, contestant: Contestant) -> Pieces:
         if contestant.origin == "onset":
             assert self.episode is not None  # noqa: S101 - it exists only within an episode
-            return ((self.episode.onset_row, self.seen),)
+            known = newest_pieces(self.seen, math.inf, self.quarantined)
+            onset = self.episode.onset_row
+            return tuple((max(start, onset), end) for start, end in known if end > onset)
         length = math.inf if contestant.length is None else contestant.length * self.policy.window
         return newest_pieces(self.seen, length, self.quarantined)
 

@@ -16,7 +16,7 @@ from clew.loop.release import ReleaseDesk
 from clew.loop.result import Event, GateRecord
 from clew.loop.rollout import is_in_share
 from clew.loop.standing import FittedModel, Pieces, Scored
-from clew.loop.watch import FeatureWatch
+from clew.loop.watch import FeatureWatch, LabelWatch
 from clew.loop.world import Candidate, ReleaseOutcome
 from clew.monitoring import store_finding
 from clew.storage import link
@@ -91,7 +91,7 @@ class Simulation:
         return self.fitter.scored(model, start, end)
 
     def watch(self, now: datetime) -> list[Finding]:
-        return self._watch.findings(now)
+        return [*self._features.findings(now), *self._labels.findings(now)]
 
     def forget(self, model: FittedModel) -> None:
         answered = [*(office.model for office in self.offices), *(canary.model for canary in self.canaries)]
@@ -107,7 +107,7 @@ class Simulation:
         with self.fitter.store.write() as tx:
             identity = store_finding(tx, self.desk.deployment, finding)
         # A page on risk becomes an event with the decision that answers it.
-        if finding.monitor != "risk":
+        if finding.monitor != "risk" and finding.level != "chart":
             facts = {"subject": finding.subject, "value": _number(finding.value), "n": finding.n}
             self._say(Event(finding.found_at, finding.level, finding.sentence, facts))
         return identity
@@ -162,7 +162,8 @@ class Simulation:
     def take_office(self, model: FittedModel, number: int, recipe: str, now: datetime) -> None:
         """From now on this version answers."""
         self.offices.append(Office(self.arrived(now), now, model, number, recipe))
-        self._watch = FeatureWatch(self.fitter.history, model, now, self._n_models)
+        self._features = FeatureWatch(self.fitter.history, model, now, self._n_models)
+        self._labels = LabelWatch(self.fitter.history, model, now, self._n_models)
 
     def begin_release(
         self, candidate: Candidate, champion: FittedModel, anchor: FittedModel, now: datetime
