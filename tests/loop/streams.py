@@ -140,10 +140,12 @@ def learner(train):
 """
 
 
-def write_project(folder: Path, stream: Stream, model: str = LEARNER, dataset: str = DATASET) -> Path:
-    """Make `folder` a project with the stream's rows; the file that declares is ``learner.py``."""
+def write_project(
+    folder: Path, rows: Stream | pa.Table, model: str = LEARNER, dataset: str = DATASET
+) -> Path:
+    """Make `folder` a project with these rows; the file that declares is ``learner.py``."""
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(stream.table(), folder / "stream.parquet")
+    pq.write_table(rows.table() if isinstance(rows, Stream) else rows, folder / "stream.parquet")
     (folder / "clew.toml").write_text('models = ["learner.py"]\n', encoding="utf-8")
     code = textwrap.dedent(dataset) + textwrap.dedent(model)
     (folder / "learner.py").write_text(code, encoding="utf-8")
