@@ -97,7 +97,16 @@ def baseline_losses(
 
 
 def dummy_loss(metric: Metric, y: np.ndarray) -> float:
-    """Mean row loss of the constant that would have been best on these very rows."""
+    """Mean row loss of the constant that would have been best on these very rows.
+
+    Examples
+    --------
+    >>> from clew.stats.metrics import metric_named
+    >>> dummy_loss(metric_named("accuracy"), np.array(["busy", "busy", "quiet", "busy"]))
+    0.25
+    >>> dummy_loss(metric_named("mae"), np.array([1.0, 2.0, 6.0]))  # from the median
+    1.6666666666666667
+    """
     if metric.task == "regression":
         constant = float(np.median(y) if metric.name == "mae" else np.mean(y))
         return float(metric.row_losses(y, predicted=np.full(len(y), constant)).mean())
@@ -144,7 +153,14 @@ def _class_losses(
 def with_unseen_classes(
     probabilities: FloatArray, classes: Sequence[object], y: np.ndarray
 ) -> tuple[FloatArray, list[object]]:
-    """Columns of zeros for labels that the model never saw: it gave them no chance."""
+    """Columns of zeros for labels that the model never saw: it gave them no chance.
+
+    Examples
+    --------
+    >>> widened, names = with_unseen_classes(np.array([[0.25, 0.75]]), ["no", "yes"], np.array(["maybe"]))
+    >>> widened.tolist(), names
+    ([[0.25, 0.75, 0.0]], ['no', 'yes', 'maybe'])
+    """
     known = list(classes)
     unseen = sorted(set(y.tolist()) - set(known), key=repr)
     if not unseen:

@@ -210,7 +210,13 @@ def _proven_better(seen: Situation, policy: Policy) -> list[Decision]:
 
 
 def evidence_needed(n_contestants: int) -> float:
-    """The r of "1:r" that proves one of so many contestants better."""
+    """The r of "1:r" that proves one of so many contestants better.
+
+    Examples
+    --------
+    >>> evidence_needed(1), evidence_needed(4)
+    (20.0, 80.0)
+    """
     return max(n_contestants, 1) / ALPHA_BETTER
 
 

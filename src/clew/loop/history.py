@@ -121,6 +121,12 @@ def matured_times(times: Times, delay: Duration) -> Times:
     Months differ in length: a month after the evening of 30 January is the evening of 28 February, a month
     after the next morning is that morning. There a row waits for those before it, so that what has matured
     is always a beginning of the rows.
+
+    Examples
+    --------
+    >>> times = np.array(["2026-01-30T23:00", "2026-01-31T01:00"], dtype="datetime64[us]")
+    >>> [str(end)[:16] for end in matured_times(times, Duration.parse("1mo"))]
+    ['2026-02-28T23:00', '2026-02-28T23:00']
     """
     if not delay.months:
         return times + np.timedelta64(delay.exact)

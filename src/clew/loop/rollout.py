@@ -28,6 +28,15 @@ class Rollout:
 
     `stage` counts through `steps`; at ``len(steps)`` it is complete. `harm` is the evidence, over labelled
     rows that matured since it began, that the candidate is worse than the champion by more than the margin.
+
+    Examples
+    --------
+    >>> from datetime import UTC
+    >>> from clew.declare import parse_rollout
+    >>> now = datetime(2026, 3, 1, tzinfo=UTC)
+    >>> rollout = Rollout.begin("version 8", parse_rollout("shadow 1d, canary 10% 1d"), now)
+    >>> [rollout.advanced(now.replace(day=day)).share for day in (1, 2, 3)]
+    [0.0, 0.1, 1.0]
     """
 
     candidate: str

@@ -159,6 +159,12 @@ def newest_pieces(matured: int, length: float, quarantined: Sequence[tuple[int, 
 
 
 def n_new_rows(pieces: Pieces, old: Pieces) -> int:
-    """How many rows of `pieces` are not in `old`."""
+    """How many rows of `pieces` are not in `old`.
+
+    Examples
+    --------
+    >>> n_new_rows(((600, 800), (900, 1000)), old=((500, 750),))
+    150
+    """
     kept = sum(max(0, min(b, d) - max(a, c)) for a, b in pieces for c, d in old)
     return sum(b - a for a, b in pieces) - kept
