@@ -148,6 +148,13 @@ def test_after_a_window_without_repair_the_new_level_is_accepted() -> None:
     )
 
 
+def test_labels_that_no_model_can_learn_are_not_believed() -> None:
+    patient = replace(OPEN, onset_row=1000 - POLICY.window)
+    decision = only(situation(episode=patient, recent_loss=0.5, best_skill=0.02))
+    assert decision.kind == "unlearnable"
+    assert "saves more than 2% of a constant answer's loss" in decision.sentence
+
+
 def test_a_level_that_nobody_knows_is_accepted_in_so_many_words() -> None:
     decision = only(situation(episode=OPEN, recent_loss=math.nan, n_recent=0))
     assert "accuracy unknown is accepted" in decision.sentence

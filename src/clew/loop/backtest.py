@@ -240,7 +240,7 @@ def _result(
             refusals=kinds["refused"],
             undecided=kinds["undecided"],
             pages=kinds["page"],
-            tickets=kinds["ticket"] + kinds["accepted"],
+            tickets=kinds["ticket"] + kinds["accepted"] + kinds["unlearnable"],
             rollbacks=kinds["rolled back"],
             seconds=round(seconds, 3),
         ),

@@ -98,6 +98,8 @@ class Situation:
         It is time to ask whether a fresher model takes a tie.
     anchor_evidence
         The r of "1:r" that the champion is better than the anchor.
+    best_skill
+        The greatest share of a constant answer's loss that any model saved since the onset of the episode.
     due_recipes
         Recipes that are to be refitted, by name.
     orders
@@ -119,14 +121,16 @@ class Situation:
     anchor_evidence: float
     due_recipes: tuple[str, ...]
     orders: tuple[str, ...] = ()
+    best_skill: float = 1.0
 
 
 def decide(seen: Situation, policy: Policy) -> tuple[Decision, ...]:
     """The decisions of this moment.
 
-    Kinds: ``page`` (an episode opens), ``recovered`` and ``accepted`` (it closes), ``release`` (a candidate
-    goes to the gate), ``refused``, ``undecided``, ``anchor`` (it moves to the champion), ``order`` (a
-    candidate is fitted because somebody asked), ``refit`` (recipes are fitted on newer rows).
+    Kinds: ``page`` (an episode opens), ``recovered``, ``accepted`` and ``unlearnable`` (it closes),
+    ``release`` (a candidate goes to the gate), ``refused``, ``undecided``, ``anchor`` (it moves to the
+    champion), ``order`` (a candidate is fitted because somebody asked), ``refit`` (recipes are fitted on
+    newer rows).
 
     At most one candidate is released in a moment, and none in the moment in which an episode closes. An
     order that comes while an ordered candidate is still judged, or a release is under way, is left out: what
@@ -169,11 +173,20 @@ def _recovered(seen: Situation, policy: Policy) -> list[Decision]:
 
 
 def _accepted(seen: Situation, policy: Policy) -> list[Decision]:
-    """Patience is over: the level of late is the new level."""
+    """Patience is over: the level of late is the new level, or the labels of late are not believed."""
     episode = seen.episode
     if episode is None or seen.n_matured - episode.onset_row < policy.rows(EPISODE_PATIENCE):
         return []
     n_rows = seen.n_matured - episode.onset_row
+    if seen.best_skill < SKILL_FLOOR * policy.skill:
+        sentence = (
+            f"no model, old or new, saves more than {max(seen.best_skill, 0):.0%} of a constant answer's loss"
+            f" in {n_rows:,} rows since {episode.onset:%Y-%m-%d}: their labels are not believed. Look at them"
+            " today"
+        )
+        return [
+            Decision("unlearnable", seen.now, sentence, {"skill": _rounded(seen.best_skill), "n": n_rows})
+        ]
     sentence = (
         f"nothing better was found in {n_rows:,} rows since {episode.onset:%Y-%m-%d};"
         f" {_level(policy, seen.recent_loss)} is accepted as the new level. Look at it today"

@@ -19,6 +19,7 @@ from clew.loop.decide import Episode, Situation, Standing, decide, evidence_need
 from clew.loop.orders import Orders
 from clew.loop.policy import (
     BACK_OFF,
+    EPISODE_PATIENCE,
     ONSET_FIRST_FIT,
     ORDERED_LOOKS,
     RECIPES,
@@ -89,6 +90,7 @@ class ModelLoop:
         self.retired: list[str] = []
         self.episode: Episode | None = None
         self.quarantined: list[tuple[int, int]] = []
+        self.n_onset_tried = 0
         self.is_releasing = False
         self.orders = Orders(policy.declaration.retrain, now, self.seen)
         self.fits_today: tuple[object, int] = (None, 0)
@@ -170,6 +172,7 @@ class ModelLoop:
             tie_due=tie_due,
             anchor_evidence=evidence_ratio(self.anchor_evidence),
             due_recipes=self._due_recipes(now),
+            best_skill=self._best_skill(),
             orders=self.orders.due(now, self.seen, has_drifted),
         )
 
@@ -241,6 +244,18 @@ class ModelLoop:
         both = ~np.isnan(theirs) & ~np.isnan(anchors)
         return paired_comparison(anchors[both], theirs[both], confidence)
 
+    def _best_skill(self) -> float:
+        """Over champion and contestants, on the rows of an episode whose patience is over."""
+        if self.episode is None or self.seen - self.episode.onset_row < self.policy.rows(EPISODE_PATIENCE):
+            return 1.0
+        onset = self.episode.onset_row
+        tracks = [self.losses, *(contestant.losses for contestant in self.contestants.values())]
+        skills = []
+        for track in tracks:
+            rows = onset + np.flatnonzero(~np.isnan(track[onset : self.seen]))
+            skills.append(self._skill(track[rows], rows))
+        return max(skills)
+
     def _skill(self, losses: FloatArray, rows: np.ndarray) -> float:
         if len(losses) < SMALLEST_SCORED:
             return 0.0
@@ -260,6 +275,7 @@ class ModelLoop:
             "page": lambda: self._open_episode(page),
             "recovered": lambda: self._recover(now),
             "accepted": self._accept,
+            "unlearnable": lambda: self._disbelieve(now),
             "release": lambda: self._release(decision, now),
             "refused": lambda: self._hold_back(
                 *decision.evidence.get("all", [decision.evidence["candidate"]])
@@ -277,6 +293,7 @@ class ModelLoop:
         onset_row = max(self.champion_since, int(np.searchsorted(self._all_times(), _as_time(page.onset))))
         self.episode = Episode(onset_row, self.seen, page.onset, self.reference)
         self._add(SINCE_ONSET, "onset")
+        self.n_onset_tried = 0
 
     def _all_times(self) -> np.ndarray:
         return self.world.times(0, self.seen)
@@ -324,6 +341,13 @@ class ModelLoop:
     def _learned_from_fault(self, contestant: Contestant) -> bool:
         start, end = self.quarantined[-1]
         return any(a < end and b > start for a, b in contestant.model.pieces)
+
+    def _disbelieve(self, now: datetime) -> None:
+        """What no model can learn is taken for broken: the level stays, nothing learns from these rows."""
+        assert self.episode is not None  # noqa: S101 - decide() saw it open
+        onset = self.episode.onset_row
+        self._close_episode()
+        self._quarantine(onset, self.seen, (), now)
 
     def _accept(self) -> None:
         recent = _known(self.losses[self._recent_start() : self.seen])
@@ -394,8 +418,9 @@ class ModelLoop:
         contestant = self.contestants.get(SINCE_ONSET)
         if contestant is None or self.episode is None or not self._may_fit(now):
             return
-        n_had = contestant.model.n_rows if contestant.fits else 0
-        if self.seen - self.episode.onset_row >= max(ONSET_FIRST_FIT, 2 * n_had):
+        n_rows = sum(end - start for start, end in self._pieces_of(contestant))
+        if n_rows >= max(ONSET_FIRST_FIT, 2 * self.n_onset_tried):
+            self.n_onset_tried = n_rows
             self._fit(contestant, now)
 
     def _fit(self, contestant: Contestant, now: datetime) -> None:

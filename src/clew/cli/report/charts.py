@@ -64,7 +64,11 @@ def _span(version: VersionSpan, result: BacktestResult) -> Span:
 
 def _marks(result: BacktestResult) -> list[Mark]:
     # A level that is accepted for want of anything better is told by a ticket.
-    lanes = {kind: kind for kind in MARKED} | {"ticket": "ticket", "accepted": "ticket"}
+    lanes = {kind: kind for kind in MARKED} | {
+        "ticket": "ticket",
+        "accepted": "ticket",
+        "unlearnable": "ticket",
+    }
     return [
         Mark(event.time, lanes[event.kind], event.sentence) for event in result.events if event.kind in lanes
     ]
