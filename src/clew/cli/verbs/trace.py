@@ -15,6 +15,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
 _DIGEST = re.compile(r"[0-9a-f]{32,}")
 
 if TYPE_CHECKING:
+    from rich.text import Text
     from rich.tree import Tree
 
     from clew.loop.result import ThreadNode
@@ -37,24 +38,35 @@ def trace(reference: str, as_json: bool) -> None:
 
 
 def show_thread(node: ThreadNode) -> None:
-    """The thread as a tree: each record, what is known about it, and below it what it came from."""
+    """The thread as a tree: each record, what is known about it, and below it what it came from.
+
+    A record that several others came from is told where it is met first.
+    """
     from rich.tree import Tree
 
     from clew.cli.terminal import show
 
-    show(_grown(Tree(_label(node), guide_style="dim"), node))
+    show(_grown(Tree(_label(node), guide_style="dim"), node, {(node.kind, node.id)}))
 
 
-def _grown(tree: Tree, node: ThreadNode) -> Tree:
+def _grown(tree: Tree, node: ThreadNode, told: set[tuple[str, str]]) -> Tree:
     for cause in node.causes:
-        _grown(tree.add(_label(cause)), cause)
+        if (cause.kind, cause.id) in told:
+            tree.add(_name(cause).append(", as above", style="dim"))
+            continue
+        told.add((cause.kind, cause.id))
+        _grown(tree.add(_label(cause)), cause, told)
     return tree
 
 
-def _label(node: ThreadNode) -> Any:
+def _name(node: ThreadNode) -> Text:
     from rich.text import Text
 
-    label = Text.assemble((node.kind, "bold"), f" {shortened(node.id)}\n", node.sentence)
+    return Text.assemble((node.kind, "bold"), f" {shortened(node.id)}")
+
+
+def _label(node: ThreadNode) -> Text:
+    label = _name(node).append(f"\n{node.sentence}")
     for name, value in node.facts.items():
         if value not in (None, "", [], {}, node.id):
             label.append(f"\n{name.replace('_', ' ')}: ", style="dim")
