@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from clew.cli.verbs.trace import show_thread
+from clew.cli.verbs.why import show_reasons
 from clew.loop.result import ThreadNode
 
 
@@ -14,3 +15,8 @@ def test_a_record_that_several_came_from_is_told_once(capsys: pytest.CaptureFixt
     said = capsys.readouterr().out
     assert said.count("4 files of code") == said.count("12 rows") == said.count("manifest: m") == 1
     assert said.count("code cccccccccccc, as above") == said.count("snapshot dddddddddddd, as above") == 1
+
+
+def test_who_asks_for_a_kind_that_is_not_there_hears_which_are(capsys: pytest.CaptureFixture[str]) -> None:
+    show_reasons([], ["promoted", "page"])
+    assert capsys.readouterr().out == ("No decision fits what was asked for; there are: promoted, page.\n")

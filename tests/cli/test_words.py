@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from clew.cli.verbs.backtest import show_backtest
-from clew.cli.words import effort, headline, policy_gains, rhythm, verdict
-from clew.entities import Duration
+from clew.cli.words import effort, first_doubt, headline, policy_gains, rhythm, verdict
+from clew.entities import Duration, GateReport
 from tests.cli.results import backtest_result
 
 
@@ -61,6 +61,19 @@ def test_the_effort_counts_everything() -> None:
     for part in ("41 models", "refitting: 11", "2 promotions", "1 refusal", "1 undecided", "1 rollback"):
         assert part in said
     assert "1 page and 1 ticket" in said
+
+
+def test_what_the_gate_held_against_the_first_champion_is_said() -> None:
+    result = backtest_result()
+    assert first_doubt(result) == ""
+    failed = dataclasses.replace(result, gates=result.gates[1:])
+    assert first_doubt(failed) == (
+        "The first champion failed the gate: slice weekday=Friday: certainly worse on Fridays."
+    )
+    checks = failed.gates[0].report.checks
+    undecided = dataclasses.replace(failed.gates[0], report=GateReport(checks[:1]))
+    said = first_doubt(dataclasses.replace(result, gates=(undecided,)))
+    assert said.startswith("The first champion was left undecided by the gate: minimum accuracy: ")
 
 
 def test_the_end_of_a_backtest_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

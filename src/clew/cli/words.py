@@ -137,6 +137,16 @@ def verdict(result: BacktestResult) -> str:
     )
 
 
+def first_doubt(result: BacktestResult) -> str:
+    """What the gate held against the first champion, which went live all the same; empty when nothing."""
+    report = result.gates[0].report if result.gates else None
+    if report is None or report.outcome not in ("fail", "undecided"):
+        return ""
+    worst = next(check for check in report.checks if check.outcome == report.outcome)
+    words = "failed the gate" if report.outcome == "fail" else "was left undecided by the gate"
+    return f"The first champion {words}: {worst.name}: {worst.sentence}."
+
+
 def _than(gain: float, margin: float) -> str:
     if abs(gain) < margin:
         return f"within the margin of {margin:.3g} ({_signed(gain)}), so neither better nor worse"

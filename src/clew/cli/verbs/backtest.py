@@ -126,7 +126,7 @@ def _refuse_unwritable(report: Path) -> None:
 def show_backtest(result: BacktestResult, report: Path | None) -> None:
     """The table of windows, the outcome in words, what it cannot know, where the report is."""
     from clew.cli.terminal import say, show_table
-    from clew.cli.words import effort, headline, verdict
+    from clew.cli.words import effort, first_doubt, headline, verdict
 
     say(f"{result.model}, {result.start:%Y-%m-%d} to {result.end:%Y-%m-%d}", style="bold")
     say()
@@ -139,6 +139,8 @@ def show_backtest(result: BacktestResult, report: Path | None) -> None:
     say(f"{headline(result)}.", style="bold")
     say(verdict(result))
     say(effort(result.summary))
+    if doubt := first_doubt(result):
+        say(doubt)
     if result.notes:
         say()
         say("What this cannot know", style="dim")

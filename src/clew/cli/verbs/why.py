@@ -30,21 +30,30 @@ def why(reference: str, kind: str | None, since: object, limit: int | None, as_j
     from clew.cli.records import records_here
 
     with records_here() as records:
-        reasons = [reason for reason in records.why(reference) if _is_wanted(reason, kind, since)]
-    reasons = reasons[-limit:] if limit else reasons
-    answer(as_json, {"reference": reference, "reasons": reasons}, lambda: show_reasons(reasons, reference))
+        found = records.why(reference)
+    wanted = [reason for reason in found if _is_wanted(reason, kind, since)]
+    reasons = wanted[-limit:] if limit else wanted
+    kinds = list(dict.fromkeys(reason.kind for reason in found))
+    answer(as_json, {"reference": reference, "reasons": reasons}, lambda: show_reasons(reasons, kinds))
 
 
 def _is_wanted(reason: Reason, kind: str | None, since: object) -> bool:
     return kind in (None, reason.kind) and (since is None or reason.at >= since)  # type: ignore[operator]
 
 
-def show_reasons(reasons: list[Reason], reference: str) -> None:
-    """Each decision in a sentence, and below it what it rested on."""
+def show_reasons(reasons: list[Reason], kinds: list[str]) -> None:
+    """Each decision in a sentence, and below it what it rested on.
+
+    Parameters
+    ----------
+    kinds
+        The kinds of decision there are, for whoever asked for none of them.
+    """
     from clew.cli.terminal import say, show_columns
 
     if not reasons:
-        say(f"No decision about {reference} fits what was asked for.")
+        say(f"No decision fits what was asked for; there are: {', '.join(kinds)}.")
+        return
     show_columns([line for reason in reasons for line in _lines(reason)])
 
 
