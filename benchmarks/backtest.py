@@ -27,6 +27,7 @@ from clew.loop.fitter import Fitter
 from clew.loop.result import BacktestResult
 from clew.loop.standing import FittedModel, Pieces
 from clew.registry import Predictions
+from clew.training import Fit
 from clew.workspace import Workspace, open_workspace
 
 GOAL = 1.5
@@ -72,22 +73,21 @@ def drifting_rows(n_rows: int, n_months: int) -> pd.DataFrame:
 @contextmanager
 def recorded(work: Work) -> Iterator[None]:
     """Note every fit and prediction that a backtest asks its child for."""
-    fit, predictions = Fitter.fit, Fitter.predictions
+    fit, predictions = Fitter._fit_in_child, Fitter.predictions
 
-    def noted_fit(self: Fitter, purpose: str, pieces: Pieces, first_row: int) -> FittedModel:
-        model = fit(self, purpose, pieces, first_row)
-        work.append((model.name, pieces))
-        return model
+    def noted_fit(self: Fitter, name: str, pieces: Pieces) -> Fit:
+        work.append((name, pieces))
+        return fit(self, name, pieces)
 
     def noted_predictions(self: Fitter, model: FittedModel, start: int, end: int) -> Predictions:
         work.append((model.name, start, end))
         return predictions(self, model, start, end)
 
-    Fitter.fit, Fitter.predictions = noted_fit, noted_predictions  # type: ignore[method-assign]
+    Fitter._fit_in_child, Fitter.predictions = noted_fit, noted_predictions  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Fitter.fit, Fitter.predictions = fit, predictions  # type: ignore[method-assign]
+        Fitter._fit_in_child, Fitter.predictions = fit, predictions  # type: ignore[method-assign]
 
 
 def live_through(workspace: Workspace, n_months: int) -> tuple[BacktestResult, float]:

@@ -114,7 +114,7 @@ def test_a_promoted_version_is_its_recipe_refitted_on_everything_matured(shared:
     assert outcome.model is not None
     assert (outcome.model.pieces, outcome.model.first_row) == (
         ((750, 1000),),
-        seen.fitter.history.arrived(TURNED_NOW),
+        seen.fitter.history.matured(TURNED_NOW),
     )
     assert get_run(seen.store, outcome.model.run).purpose == "release of newest 1W"
     (version,) = list_versions(seen.store, "refitted")
@@ -219,7 +219,7 @@ def test_rows_are_compared_only_after_the_release_and_once_their_labels_matured(
     for days in (0, 1, 2):
         seen.desk.advance(TURNED_NOW + days * DAY)
     history = seen.fitter.history
-    expected = history.matured(TURNED_NOW + 2 * DAY) - history.arrived(TURNED_NOW)
+    expected = history.matured(TURNED_NOW + 2 * DAY) - history.matured(TURNED_NOW)
     assert seen.said[-1][0].evidence["compared"] == expected > 15
 
 
@@ -314,7 +314,13 @@ def test_the_gap_is_that_of_the_fit_with_the_least(shared: Bench) -> None:
     judged = judged_by(seen, Segment(880, 930, seen.champion), Segment(930, 1000, seen.challenger))
     facts, times = leakage_facts(seen.fitter, judged), shared.history.times
     assert facts.gap == as_moment(times[930]) - as_moment(times[849])
-    assert (facts.needed_gap, facts.n_shared_keys) == (DAY, 0)
+    assert (facts.needed_gap, facts.n_shared_keys) == (timedelta(), 0)
+
+
+def test_a_split_of_matured_rows_must_leave_out_the_label_delay(shared: Bench) -> None:
+    seen = scene(shared, "split", 1310)
+    judged = judged_by(seen, Segment(880, 930, seen.champion))
+    assert leakage_facts(seen.fitter, judged, is_split=True).needed_gap == DAY
 
 
 def test_rows_that_were_learned_from_and_judged_are_counted(shared: Bench) -> None:

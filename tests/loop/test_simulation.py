@@ -82,9 +82,9 @@ def test_the_world_shows_only_what_had_arrived_and_matured(shared: Bench) -> Non
     assert seen.world.times(5, 8).tolist() == shared.history.times[5:8].tolist()
 
 
-def test_a_fit_may_answer_only_rows_that_have_not_arrived(shared: Bench) -> None:
+def test_a_fit_is_judged_only_by_labels_that_mature_after_it(shared: Bench) -> None:
     fit = life(shared, "fits", 2020).world.fit("newest 1W", ((600, 700),), TURNED_NOW)
-    assert fit.first_row == shared.history.arrived(TURNED_NOW)
+    assert fit.first_row == shared.history.matured(TURNED_NOW) < shared.history.arrived(TURNED_NOW)
 
 
 def test_a_constant_s_loss_is_a_share_of_the_bound_and_at_most_all_of_it(shared: Bench) -> None:

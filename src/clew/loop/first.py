@@ -162,7 +162,7 @@ def _facts(
         linear=linear,
         minimum=minimum_losses(fitter, policy, judged),
         contract=contract_facts(fitter, model.pieces, model.pieces),
-        leakage=leakage_facts(fitter, judged),
+        leakage=leakage_facts(fitter, judged, is_split=True),
         serving=fitter.served(model, packaged, checker, None),
         slices=slice_values(fitter, policy, judged.rows),
         correct=judged.correct if has_confidence else None,

@@ -26,6 +26,7 @@ from clew.loop.policy import (
     REFIT_EVERY,
     REFIT_NEW_SHARE,
     RETIRED_KEPT,
+    SKILL_FLOOR,
     SMALLEST_SCORED,
     SMALLEST_WINDOW,
     TIE_AFTER,
@@ -91,7 +92,7 @@ class ModelLoop:
         self.episode: Episode | None = None
         self.quarantined: list[tuple[int, int]] = []
         self.n_onset_tried = 0
-        self.is_releasing = False
+        self.releasing: Contestant | None = None
         self.orders = Orders(policy.declaration.retrain, now, self.seen)
         self.fits_today: tuple[object, int] = (None, 0)
         if policy.is_auto:
@@ -121,7 +122,7 @@ class ModelLoop:
             self._act(decision, page, now)
         if self.episode is not None:
             self._refit_onset(now)
-        if self.is_releasing:
+        if self.releasing is not None:
             self._follow_release(now)
 
     def _score(self, start: int, end: int) -> None:
@@ -168,12 +169,12 @@ class ModelLoop:
             reference=self.reference,
             standings=standings,
             episode=self.episode,
-            is_releasing=self.is_releasing,
+            is_releasing=self.releasing is not None,
             tie_due=tie_due,
             anchor_evidence=evidence_ratio(self.anchor_evidence),
             due_recipes=self._due_recipes(now),
-            best_skill=self._best_skill(),
-            orders=self.orders.due(now, self.seen, has_drifted),
+            best_skill=self._skill_in_episode(),
+            orders=self.orders.due(now, self.seen, has_drifted) if self._may_fit(now) else (),
         )
 
     def _recent_start(self) -> int:
@@ -244,17 +245,17 @@ class ModelLoop:
         both = ~np.isnan(theirs) & ~np.isnan(anchors)
         return paired_comparison(anchors[both], theirs[both], confidence)
 
-    def _best_skill(self) -> float:
-        """Over champion and contestants, on the rows of an episode whose patience is over."""
+    def _skill_in_episode(self) -> float:
+        """The best skill since the onset of an episode whose patience is over; else nobody asks."""
         if self.episode is None or self.seen - self.episode.onset_row < self.policy.rows(EPISODE_PATIENCE):
             return 1.0
-        onset = self.episode.onset_row
+        return self._best_skill(self.episode.onset_row, self.seen)
+
+    def _best_skill(self, start: int, end: int) -> float:
+        """Over champion and contestants, on rows ``start`` to ``end``."""
         tracks = [self.losses, *(contestant.losses for contestant in self.contestants.values())]
-        skills = []
-        for track in tracks:
-            rows = onset + np.flatnonzero(~np.isnan(track[onset : self.seen]))
-            skills.append(self._skill(track[rows], rows))
-        return max(skills)
+        answered = [start + np.flatnonzero(~np.isnan(track[start:end])) for track in tracks]
+        return max(self._skill(track[rows], rows) for track, rows in zip(tracks, answered, strict=True))
 
     def _skill(self, losses: FloatArray, rows: np.ndarray) -> float:
         if len(losses) < SMALLEST_SCORED:
@@ -299,13 +300,16 @@ class ModelLoop:
         return self.world.times(0, self.seen)
 
     def _recover(self, now: datetime) -> None:
-        """The rows between were the fault: no recipe may learn from them."""
+        """If nothing could be learned from the rows between, they were the fault, and nothing may."""
         assert self.episode is not None  # noqa: S101 - decide() saw it open
         onset = self.episode.onset_row
         losses = np.nan_to_num(self.losses[onset : self.seen], nan=self.reference)
         excess = np.cumsum(losses - self.reference - self.policy.margin)
+        end = onset + int(np.argmax(excess)) + 1
+        can_be_learned = self._best_skill(onset, end) >= SKILL_FLOOR * self.policy.skill
         self._close_episode()
-        self._quarantine(onset, onset + int(np.argmax(excess)) + 1, (), now)
+        if not can_be_learned:
+            self._quarantine(onset, end, (), now)
 
     def _quarantine_window(self, finding: Finding, identity: str, now: datetime) -> None:
         """Labels that are certainly broken are no truth: nothing learns from them or is judged by them."""
@@ -424,11 +428,12 @@ class ModelLoop:
             self._fit(contestant, now)
 
     def _fit(self, contestant: Contestant, now: datetime) -> None:
-        if not self._may_fit(now):
+        pieces = self._pieces_of(contestant)
+        if not pieces or not self._may_fit(now):
             return
         self.fits_today = (now.date(), self.fits_today[1] + 1 if self.fits_today[0] == now.date() else 1)
         try:
-            model = self.world.fit(contestant.name, self._pieces_of(contestant), now)
+            model = self.world.fit(contestant.name, pieces, now)
         except TrainingFailed as error:
             # A challenger that cannot be fitted harms nobody: the champion goes on answering.
             first_line = str(error).partition("\n")[0]
@@ -472,34 +477,33 @@ class ModelLoop:
             evidence_needed=evidence_needed(len(self._rivals())) if proven else None,
             must_be_better=why == "repair",
         )
-        self.is_releasing = True
+        self.releasing = contestant
         self.world.begin_release(candidate, self.champion, self.anchor, now)
 
     def _follow_release(self, now: datetime) -> None:
         outcome = self.world.advance_release(now)
         if outcome is None:
             return
-        self.is_releasing = False
-        if outcome.kind == "undecided":
+        contestant, self.releasing = self.releasing, None
+        assert contestant is not None  # noqa: S101 - it was set when the release began
+        if outcome.kind == "promoted" and outcome.model is not None:
+            self._promote(contestant, outcome.model)
+        elif outcome.kind == "undecided":
             # A few more labels may settle it, so it comes back soon, and is not punished.
-            self.contestants[outcome.candidate].waits_until = self.seen + SMALLEST_SCORED
-            return
-        if outcome.model is None or outcome.kind != "promoted":
-            self._hold_back(outcome.candidate)
-            return
-        self._promote(outcome.candidate, outcome.model)
+            contestant.waits_until = self.seen + SMALLEST_SCORED
+        else:
+            self._hold_back(contestant.name)
 
-    def _promote(self, name: str, model: FittedModel) -> None:
-        contestant = self.contestants[name]
+    def _promote(self, contestant: Contestant, model: FittedModel) -> None:
         if self.episode is None:
             # What it showed on rows after its fit; rows of an open episode never set the level.
             recent = _known(contestant.losses[self._recent_start() : self.seen])
             self.reference = upper_level(recent) if len(recent) >= SMALLEST_SCORED else self.reference
         self._retire(self.champion)
-        is_fixed = model.name == contestant.model.name
+        is_fixed = contestant.origin in ("retired", "anchor")
         losses = contestant.losses.copy() if is_fixed else np.full(self.n_rows, np.nan)
         if contestant.origin == "ordered":
-            del self.contestants[name]
+            self.contestants.pop(contestant.name, None)
         self.contestants.pop(SINCE_ONSET, None)
         self.episode = None
         self._take_office(model, losses)

@@ -140,7 +140,7 @@ class ReleaseDesk:
             self.model = candidate.model
             return job.then("gate", candidate=candidate.name)
         try:
-            first_row = self.fitter.history.arrived(now)
+            first_row = self.fitter.history.matured(now)
             self.model = self.fitter.fit(f"release of {candidate.name}", candidate.pieces, first_row)
         except TrainingFailed as error:
             return self._refused(job, now, f"the refit failed: {str(error).partition(chr(10))[0]}")
@@ -398,18 +398,24 @@ def _missing_shares(fitter: Fitter, pieces: Pieces) -> dict[str, float]:
     return {name: table.column(name).null_count / max(table.num_rows, 1) for name in history.features}
 
 
-def leakage_facts(fitter: Fitter, judged: Judged) -> LeakageFacts:
-    """How far apart each judged fit's training rows and the rows it is judged on are."""
+def leakage_facts(fitter: Fitter, judged: Judged, *, is_split: bool = False) -> LeakageFacts:
+    """How far apart each judged fit's training rows and the rows it is judged on are.
+
+    A split of rows that have all matured (`is_split`) must leave out the label delay. Rows judged as they
+    mature need no such gap in their events: their labels came after the fit, which is what is measured.
+    """
     history, dataset = fitter.history, fitter.declaration.dataset
     delay = dataset.label_delay.exact + timedelta(days=28 * dataset.label_delay.months)
+    moments = history.times if is_split else history.matured_at
     gaps, n_shared, entities = [], 0, set[object]()
     for segment in judged.segments:
         learned = np.concatenate([np.arange(a, b) for a, b in segment.model.pieces])
-        gaps.append(as_moment(history.times[segment.start]) - as_moment(history.times[learned[-1]]))
+        gaps.append(as_moment(moments[segment.start]) - as_moment(moments[learned[-1]]))
         rows = np.arange(segment.start, segment.end)
         n_shared += int(np.isin(rows, learned).sum())
         entities |= _shared_entities(fitter, learned, rows)
-    return LeakageFacts(min(gaps, default=None), delay, n_shared, len(entities))
+    needed = delay if is_split else timedelta()
+    return LeakageFacts(min(gaps, default=None), needed, n_shared, len(entities))
 
 
 def _shared_entities(fitter: Fitter, learned: np.ndarray, rows: np.ndarray) -> set[object]:

@@ -85,7 +85,8 @@ class Simulation:
         return min(1.0, loss / self.policy.bound)
 
     def fit(self, purpose: str, pieces: Pieces, now: datetime) -> FittedModel:
-        return self.fitter.fit(purpose, pieces, self.arrived(now))
+        # It may be judged by every label that matured after it was made, also of rows that came before.
+        return self.fitter.fit(purpose, pieces, self.matured(now))
 
     def scored(self, model: FittedModel, start: int, end: int) -> Scored:
         return self.fitter.scored(model, start, end)
