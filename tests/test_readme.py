@@ -46,12 +46,16 @@ def test_the_replay_is_that_of_the_demo() -> None:
     assert kept()["command"] == showcase.demo_command()
 
 
-def test_the_pages_begin_on_the_days_that_are_told() -> None:
-    sentences = [event["sentence"] for event in kept()["events"] if event["kind"] == "page"]
-    begun = [re.findall(r"rows since (\d{4}-\d\d-\d\d)\)", sentence) for sentence in sentences]
-    told = next(line for line in README.splitlines() if line.startswith("Its five pages begin on"))
-    assert sorted(day for days in begun for day in days) == re.findall(r"\d{4}-\d\d-\d\d", told)
-    assert len(begun) == kept()["summary"]["pages"] == 5
+def days_of(kind: str, pattern: str) -> list[str]:
+    sentences = [event["sentence"] for event in kept()["events"] if event["kind"] == kind]
+    return [day for sentence in sentences for day in re.findall(pattern, sentence)]
+
+
+def test_the_alarms_come_on_the_days_that_are_told() -> None:
+    day = r"\d{4}-\d\d-\d\d"
+    pages, rain = (next(line for line in README.splitlines() if word in line) for word in ("Irene", "Sandy"))
+    assert re.findall(day, pages) == days_of("page", rf"rows since ({day})\)")[:3]
+    assert set(re.findall(day, rain)) < set(days_of("ticket", rf"pn has numbers far outside .* of ({day})"))
 
 
 def test_the_challengers_cost_about_three_times_the_fits_of_refitting_blindly() -> None:
