@@ -38,9 +38,6 @@ from clew.training import Child, Described
 
 Clock = Callable[[], datetime]
 
-DATA_SUFFIXES = (".parquet", ".csv", ".csv.gz")
-"""Endings by which a file's name in a project is guessed to be a dataset's source."""
-
 
 def _wall_clock() -> datetime:
     return datetime.now(UTC)
@@ -265,7 +262,7 @@ def _ignore(_: Progress) -> None:
 
 
 def _guessed_sources(root: Path, files: Sequence[str]) -> set[str]:
-    """Data files that the project's files name in plain text: most likely what they declare.
+    """Paths that the project's files give to ``@clew.dataset`` in plain text: most likely what they declare.
 
     A right guess saves a second capture and a second process; a wrong one only costs these.
     """
@@ -277,9 +274,16 @@ def _guessed_sources(root: Path, files: Sequence[str]) -> set[str]:
                 tree = ast.parse(path.read_bytes())
             except (SyntaxError, ValueError):
                 continue  # the child will say what is wrong with the file, in the user's own lines
-            constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
-            guessed |= {text for text in constants if isinstance(text, str) and text.endswith(DATA_SUFFIXES)}
+            guessed |= {source for node in ast.walk(tree) if (source := _source_of(node)) is not None}
     return guessed
+
+
+def _source_of(node: ast.AST) -> str | None:
+    """The path in a call such as ``clew.dataset("rides.parquet", …)``."""
+    if not isinstance(node, ast.Call) or ast.unparse(node.func).rpartition(".")[2] != "dataset":
+        return None
+    source = node.args[0] if node.args else None
+    return source.value if isinstance(source, ast.Constant) and isinstance(source.value, str) else None
 
 
 def _chosen(models: Sequence[Described], name: str | None) -> Described:
