@@ -94,8 +94,8 @@ def _why_unclear(values: pa.Array, early: pa.Array, zone: str, is_unclear: pa.Ar
     if back[0] == values[first]:
         return f"happened twice in {zone}, when the clocks went back; write times with their offset or in UTC"
     return (
-        f"never happened in {zone}, where the clocks jumped over it; is timezone={zone!r} right, or are the"
-        " times in UTC?"
+        f"never happened in {zone}, where the clocks jumped over it; the times may be in UTC, or in another"
+        " zone than timezone= says"
     )
 
 
