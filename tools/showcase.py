@@ -30,7 +30,7 @@ BROWSER_FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
 )
-PICTURE_SIZE = (1180, 750)
+PICTURE_SIZE = (1180, 790)
 SHOWN_ALONE = """<style>
 main > section:not([aria-labelledby=timeline-title]), #timeline-title, .hint, .lede, .figure ~ p {
   display: none
