@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
-from clew.cli.verbs.init import project_files
+from clew.cli.verbs import init
+from clew.datasets import parts
+from clew.declare import parse_retrain
+from clew.entities import Trigger
 from clew.loop import gate, policy, rollout
 from clew.monitoring import budget, contract, drift, reference
+from clew.storage import database
+from clew.tracking import code, project_files
 from tests.docs.pages import DOCS, ROOT, all_pages, begins_in, blocks
 
 PAGES = [page.relative_to(ROOT).as_posix() for page in all_pages()]
@@ -116,7 +122,7 @@ def test_a_page_that_continues_another_says_so_to_its_reader() -> None:
 
 def test_the_tutorial_shows_the_file_that_init_writes() -> None:
     shown = {block.name: block.body for block in blocks(text_of("docs/tutorials/first-model.md"))}
-    assert shown["model.py"] == project_files("loans")["model.py"]
+    assert shown["model.py"] == init.project_files("loans")["model.py"]
 
 
 SAID = {
@@ -142,6 +148,7 @@ SAID = {
         "fitted at 100, 200, 400 rows": policy.ONSET_FIRST_FIT == 100,
         "W rows after the onset nothing better": policy.EPISODE_PATIENCE == 1,
         "half of the skill that the first champion": policy.SKILL_FLOOR == 0.5,
+        "within 3W rows with a chance": policy.EVIDENCE_SPREAD == 3,
         "waits W/4 rows": policy.BACK_OFF == 0.25,
         "with a 99 % limit": policy.REFERENCE_CONFIDENCE == 0.98,
     },
@@ -154,6 +161,15 @@ SAID = {
         "widened by half of it to either side": reference.RANGE_ROOM == 0.5,
         "a tenth of the rows more than usual": contract.SMALLEST_EXCESS == 0.1,
         "certainly most of the rows": contract.PAGE_SHARE == 0.5,
+    },
+    "docs/explanation/snapshots.md": {
+        "parts of 65,536": parts.ROWS_A_PART == 65_536,
+    },
+    "docs/explanation/code-and-environment.md": {
+        "up to 1 MB each and 50 MB in all": code.MOST_BYTES_A_FILE == 1e6 and code.MOST_BYTES_IN_ALL == 50e6,
+    },
+    "docs/how-to/postgres-and-s3.md": {
+        "after 30 seconds a writer gives up": database.BUSY_TIMEOUT_SECONDS == 30,
     },
     "docs/how-to/retrain-words.md": {
         "after 100, 200, 400, 800, 1,600 and 3,200 such rows": policy.ORDERED_LOOKS
@@ -173,3 +189,16 @@ def test_a_number_in_a_page_is_that_of_the_code(name: str) -> None:
     text = text_of(name)
     assert [words for words in SAID[name] if words not in text] == [], "the page no longer says so"
     assert [words for words, is_so in SAID[name].items() if not is_so] == [], "the code no longer does so"
+
+
+def test_every_kind_of_secret_that_is_left_out_is_named() -> None:
+    text = text_of("docs/how-to/keep-secrets-out.md")
+    names = {name for name in project_files.SECRET_NAMES if not name.startswith("id_")}
+    assert {name for name in names if name.removesuffix("*") not in text} == set()
+    assert {folder for folder in project_files.SECRET_FOLDERS if folder not in text} == set()
+
+
+def test_the_words_of_retrain_are_those_that_are_taken() -> None:
+    rows = re.findall(r'^\| `"([^"]+)"` \|', text_of("docs/how-to/retrain-words.md"), re.MULTILINE)
+    assert [str(parse_retrain(word)[0]) for word in rows] == rows
+    assert {word.split()[0] for word in rows} == set(get_args(get_type_hints(Trigger)["kind"]))
