@@ -26,7 +26,7 @@ from clew.errors import ProjectError, UsageError, did_you_mean
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.fitter import Fitter, Thread
 from clew.loop.history import History
-from clew.loop.jobs import Job, open_job, record, restarted
+from clew.loop.jobs import Job, handed_back, open_job, record, restarted
 from clew.loop.policy import metric_of
 from clew.loop.result import BacktestResult, OnProgress, Progress, Reason, ThreadNode, TryResult
 from clew.loop.trace import trace
@@ -91,7 +91,8 @@ class Workspace:
                 job = self._job(key, "try", prepared.described.model.name, "train")
             is_new = not job.is_over
             trial = Trial(fitter, prepared.checker, n_models=prepared.n_models, on_progress=report)
-            job = trial.run(job, self._clock())
+            with handed_back(self.store, job, this_owner()):
+                job = trial.run(job, self._clock())
             return try_result(fitter, job, is_new=is_new)
 
     def backtest(
@@ -115,16 +116,17 @@ class Workspace:
                     report(Progress(1.0, sentence=f"nothing changed: read back from {deployment}"))
                     return known
                 job = restarted(self.store, job, "live", self._clock())
-            result = backtest(
-                fitter,
-                prepared.checker,
-                deployment,
-                options,
-                n_models=prepared.n_models,
-                budget=self.settings.budget.false_pages_per_quarter,
-                fits_per_day=self.settings.budget.fits_per_day,
-                on_progress=report,
-            )
+            with handed_back(self.store, job, this_owner()):
+                result = backtest(
+                    fitter,
+                    prepared.checker,
+                    deployment,
+                    options,
+                    n_models=prepared.n_models,
+                    budget=self.settings.budget.false_pages_per_quarter,
+                    fits_per_day=self.settings.budget.fits_per_day,
+                    on_progress=report,
+                )
             digest = self.store.objects.put(msgspec.json.encode(result))
             record(self.store, replace(job.ended("done"), result=digest), self._clock())
             return result

@@ -51,7 +51,7 @@ def read_source(source: str, root: Path, text: Collection[str] = ()) -> pa.Table
     tables = [(file, _read(file, text)) for file in files]
     table = _joined(tables, root) if len(tables) > 1 else tables[0][1]
     if not table.num_rows:
-        raise DataError(f"{source} has columns but no rows.")
+        raise DataError(f"{source} has columns but no rows. Fill it, or name another source.")
     return table
 
 

@@ -76,7 +76,7 @@ def first_champion(
     if n < FEWEST_ROWS:
         raise UsageError(
             f"Only {n} labels have matured by {now:%Y-%m-%d %H:%M} UTC ({len(history):,} in all); a model"
-            f" needs {FEWEST_ROWS}. Choose a later --start, or add rows."
+            f" needs {FEWEST_ROWS}. Add rows, or begin a backtest later, with --start."
         )
     cut = n - n // WINDOW_SHARE
     known = max(1, history.matured(history.time_of(cut)))

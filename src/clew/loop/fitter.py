@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from clew.entities import ModelDeclaration, Param, RowRange, Run, Snapshot
-from clew.errors import ClewError, TrainingFailed
+from clew.errors import ClewError, DataError, TrainingFailed
 from clew.loop.baselines import with_unseen_classes
 from clew.loop.gate import ServingFacts
 from clew.loop.history import History
@@ -217,14 +217,32 @@ class Fitter:
             scored.confidence[start:end] = predictions.probabilities.max(axis=1)
 
     def predictions(self, model: FittedModel, start: int, end: int) -> Predictions:
-        """Answers for labelled rows ``start`` to ``end``; the unlabelled between them are left out."""
+        """Answers for labelled rows ``start`` to ``end``; the unlabelled between them are left out.
+
+        Raises
+        ------
+        DataError
+            When the model cannot answer some rows, naming their place in the snapshot and the time.
+        """
         rows = self.history.rows[start:end]
-        answers = self.child.predict(model.name, RowRange(int(rows[0]), int(rows[-1]) + 1))
+        first = int(rows[0])
+        try:
+            answers = self.child.predict(model.name, RowRange(first, int(rows[-1]) + 1))
+        except DataError as error:
+            raise self._placed(error, first) from None
         if len(answers) == len(rows):
             return answers
         kept = rows - rows[0]
         probabilities = None if answers.probabilities is None else answers.probabilities[kept]
         return Predictions(answers.predicted[kept], probabilities, answers.classes)
+
+    def _placed(self, error: DataError, first: int) -> DataError:
+        """An error about rows that were counted from row `first` of the snapshot."""
+        time = self.history.declaration.dataset.time
+        places = [first + row for row in error.rows if first + row < self.history.table.num_rows]
+        since = self.history.table.column(time)[places[0] if places else first].as_py()
+        where = f"Counted from row {first} of the snapshot, and the first of {since:%Y-%m-%d %H:%M} UTC"
+        return DataError(f"{where}: {error}", error.column, places)
 
     def flip_share(self, one: FittedModel, other: FittedModel, start: int, end: int) -> float | None:
         """The share of rows on which two models decide differently; None for numbers or without rows."""

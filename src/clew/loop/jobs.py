@@ -8,13 +8,14 @@ with `advance(job, now)`, each with its own clock: a live system, a replay, a ba
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 from clew.entities import Json
-from clew.errors import StoreBusy
+from clew.errors import ClewError, StoreBusy
 from clew.storage import Store
 from clew.tracking import is_alive, this_owner
 
@@ -84,6 +85,21 @@ def open_job(
         claim = {"lease_owner": owner, "lease_until": now + LEASE, "updated_at": now}
         tx.update("jobs", {"id": job_id}, claim)
     return Job(job_id, key, kind, deployment, row["step"], row["status"], row["state"], row["result"])
+
+
+@contextmanager
+def handed_back(store: Store, job: Job, owner: str) -> Iterator[None]:
+    """Hand the job, and the releases of its deployment, back when the block fails.
+
+    Whoever corrects the fault may then go on at once, though the process that met it lives on.
+    """
+    try:
+        yield
+    except ClewError:
+        with store.write() as tx:
+            held = {"deployment": job.deployment, "lease_owner": owner}
+            tx.update("jobs", held, {"lease_owner": None})
+        raise
 
 
 def _is_held(row: Mapping[str, Any], now: datetime) -> bool:
