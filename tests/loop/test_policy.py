@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -76,3 +78,8 @@ def test_a_share_of_the_window_is_at_least_a_row(share: float, n_rows: int) -> N
 def test_only_the_word_auto_keeps_challengers(kinds: list[str], is_auto: bool) -> None:
     triggers = tuple(Trigger(kind) for kind in kinds)  # type: ignore[arg-type]
     assert policy(declaration=declared(retrain=triggers)).is_auto is is_auto
+
+
+def test_where_the_first_champion_had_no_skill_none_is_asked_for() -> None:
+    assert replace(policy(), skill=-0.08).skill_floor == -math.inf
+    assert replace(policy(), skill=0.6).skill_floor == pytest.approx(0.3)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from clew.loop.result import BacktestResult, Event, Window
+from clew.tracking import get_run
+from clew.workspace import open_records
 from tests.loop import streams
 from tests.loop.lives import Lives, lived
 from tests.loop.streams import LABEL_DELAY, ROWS_A_DAY, Stream
@@ -170,3 +172,30 @@ def test_the_rows_matured_at_the_start_are_those_the_chain_counts_from() -> None
     start, stream = streams.start_of_life(), streams.calm(4_200)
     matured = [stream.time_of(row) + LABEL_DELAY <= start for row in range(len(stream))]
     assert int(np.sum(matured)) == N_FIRST
+
+
+# ---------------------------------------------------------------- broken labels
+
+
+@pytest.mark.parametrize("how", ["constant", "permuted"])
+def test_no_champion_learns_from_a_month_of_broken_labels(how: str, tmp_path: Path) -> None:
+    stream = streams.broken(24_000, how)
+    result = lived(streams.write_project(tmp_path, stream), start=streams.start_of_life())
+    pages = events_of(result, "page")
+    assert pages
+    assert all(is_within(page, stream, *stream.changes) for page in pages)
+    assert max(broken_shares(tmp_path, stream, result)) <= 0.05
+    sound = [window for window in result.windows if window.start >= stream.time_of(stream.changes[1])]
+    assert min(map(gain_on_frozen, sound)) >= -A_POINT
+
+
+def broken_shares(folder: Path, stream: Stream, result: BacktestResult) -> list[float]:
+    """Of each champion the share of its training rows that had broken labels."""
+    start, end = stream.changes
+    shares = []
+    with open_records(folder) as workspace:
+        for version in result.versions:
+            rows = get_run(workspace.store, version.run).rows
+            n_broken = sum(max(0, min(part.end, end) - max(part.start, start)) for part in rows)
+            shares.append(n_broken / sum(map(len, rows)))
+    return shares

@@ -15,7 +15,6 @@ from clew.loop.policy import (
     CALM_EVIDENCE,
     EPISODE_PATIENCE,
     ORDERED_LOOKS,
-    SKILL_FLOOR,
     SMALLEST_SCORED,
     TIE_AFTER,
     TIE_MARGIN,
@@ -178,7 +177,7 @@ def _accepted(seen: Situation, policy: Policy) -> list[Decision]:
     if episode is None or seen.n_matured - episode.onset_row < policy.rows(EPISODE_PATIENCE):
         return []
     n_rows = seen.n_matured - episode.onset_row
-    if seen.best_skill < SKILL_FLOOR * policy.skill:
+    if seen.best_skill < policy.skill_floor:
         sentence = (
             f"no model, old or new, saves more than {max(seen.best_skill, 0):.0%} of a constant answer's loss"
             f" in {n_rows:,} rows since {episode.onset:%Y-%m-%d}: their labels are not believed. Look at them"
@@ -234,7 +233,7 @@ def evidence_needed(n_contestants: int) -> float:
 
 
 def _has_skill(standing: Standing, policy: Policy) -> bool:
-    return standing.n_recent >= SMALLEST_SCORED and standing.skill >= SKILL_FLOOR * policy.skill
+    return standing.n_recent >= SMALLEST_SCORED and standing.skill >= policy.skill_floor
 
 
 def _no_skill(seen: Situation, standing: Standing, policy: Policy, facts: Json) -> Decision:

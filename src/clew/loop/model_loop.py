@@ -26,7 +26,6 @@ from clew.loop.policy import (
     REFIT_EVERY,
     REFIT_NEW_SHARE,
     RETIRED_KEPT,
-    SKILL_FLOOR,
     SMALLEST_SCORED,
     SMALLEST_WINDOW,
     TIE_AFTER,
@@ -306,7 +305,7 @@ class ModelLoop:
         losses = np.nan_to_num(self.losses[onset : self.seen], nan=self.reference)
         excess = np.cumsum(losses - self.reference - self.policy.margin)
         end = onset + int(np.argmax(excess)) + 1
-        can_be_learned = self._best_skill(onset, end) >= SKILL_FLOOR * self.policy.skill
+        can_be_learned = self._best_skill(onset, end) >= self.policy.skill_floor
         self._close_episode()
         if not can_be_learned:
             self._quarantine(onset, end, (), now)

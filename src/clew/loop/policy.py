@@ -7,6 +7,7 @@ halving or doubling moves the mean accuracy by less than half a point.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -113,6 +114,11 @@ class Policy:
     @property
     def is_auto(self) -> bool:
         return any(trigger.kind == "auto" for trigger in self.declaration.retrain)
+
+    @property
+    def skill_floor(self) -> float:
+        """What a candidate's skill must reach; nothing where the first champion itself had none to lose."""
+        return SKILL_FLOOR * self.skill if self.skill > 0 else -math.inf
 
     @property
     def is_left_to_people(self) -> bool:
