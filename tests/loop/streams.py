@@ -54,6 +54,10 @@ class Stream:
     def time_of(self, row: float) -> datetime:
         return BEGIN + timedelta(days=row / ROWS_A_DAY)
 
+    def row_at(self, moment: datetime) -> int:
+        """The first row that is not before `moment`."""
+        return -((BEGIN - moment) // timedelta(days=1 / ROWS_A_DAY))
+
     def table(self) -> pa.Table:
         times = np.datetime64("2024-01-01", "us") + np.arange(len(self)) * np.timedelta64(36, "m")
         features = {f"x{place}": self.X[:, place] for place in range(self.X.shape[1])}
@@ -106,10 +110,15 @@ def broken(n_rows: int, how: str, seed: int = 0) -> Stream:
 
 
 def scrambled(stream: Stream, row: int, seed: int) -> Stream:
-    """The same rows before `row`; of all later ones features and labels are drawn anew, without any truth."""
+    """The same up to the time of `row`, and anything after it.
+
+    Features from `row` on are drawn anew, and so are all labels that were not complete by then, also those
+    of rows before it; neither holds any truth.
+    """
     random, X, y = np.random.default_rng(seed), stream.X.copy(), stream.y.copy()
+    unmatured = row - LABEL_DELAY // timedelta(days=1) * ROWS_A_DAY
     X[row:] = random.normal(2.0, 3.0, size=X[row:].shape)
-    y[row:] = random.integers(0, 2, len(y) - row)
+    y[unmatured:] = random.integers(0, 2, len(y) - unmatured)
     return replace(stream, X=X, y=y)
 
 
