@@ -46,7 +46,8 @@ _VARYING = (
     (_ID, "ID"),
     (re.compile(r"\b20(?:2[6-9]|[3-9]\d)-\d\d-\d\d \d\d:\d\d(?::\d\d)?"), "TIME"),
     (re.compile(r"\b\d[\d.]* (?:s|ms)\b|\b\d+ min \d+ s\b"), "SECONDS"),
-    (re.compile(r"\b\d[\d.]* (?:kB|MB|GB)\b"), "BYTES"),
+    # A package holds digits of numbers, whose count depends on the processor that computed them.
+    (re.compile(r"\b\d[\d.,]* (?:bytes|kB|MB|GB)\b"), "BYTES"),
     (re.compile(r"─+"), "─"),
     (re.compile(r"[ \t]+"), " "),
 )
