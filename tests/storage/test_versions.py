@@ -96,8 +96,9 @@ def test_an_older_store_is_migrated_with_its_rows(any_store: Store, tmp_path: Pa
     folder = later_migrations(tmp_path / "migrations", "pass", "pass")
     bring_up_to_date(any_store.database, tmp_path / "backups", NOW, folder, STORE_VERSION + 2)
     assert version_of(any_store.database) == str(STORE_VERSION + 2)
+    first, second = (f"colour_{number}" for number in (STORE_VERSION + 1, STORE_VERSION + 2))
     with any_store.database.connection("read") as connection:
-        assert connection.execute(text("SELECT id, colour_2, colour_3 FROM runs")).one() == ("r", "m", "m")
+        assert connection.execute(text(f"SELECT id, {first}, {second} FROM runs")).one() == ("r", "m", "m")
 
 
 def test_a_copy_is_laid_aside_before_a_migration_and_opens_as_it_was(store: Store, tmp_path: Path) -> None:
@@ -105,13 +106,13 @@ def test_a_copy_is_laid_aside_before_a_migration_and_opens_as_it_was(store: Stor
     folder = later_migrations(tmp_path / "migrations", "pass")
     bring_up_to_date(store.database, tmp_path / "backups", NOW, folder, STORE_VERSION + 1)
     [copy] = (tmp_path / "backups").iterdir()
-    assert copy.name == "clew-v1-20260301T120000000000Z.sqlite"
+    assert copy.name == f"clew-v{STORE_VERSION}-20260301T120000000000Z.sqlite"
     restored = tmp_path / "restored"
     restored.mkdir()
     shutil.copy(copy, restored / "clew.sqlite")
     with open_store(Settings(root=tmp_path, store=restored), now=NOW) as old, old.read() as reader:
         assert reader.count("runs") == 1
-        assert "colour_2" not in reader.find("runs")[0]
+        assert f"colour_{STORE_VERSION + 1}" not in reader.find("runs")[0]
 
 
 def test_a_migration_that_fails_leaves_the_store_as_it_was(any_store: Store, tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(any_store: Store, tmp
         bring_up_to_date(any_store.database, tmp_path / "backups", NOW, folder, STORE_VERSION + 2)
     assert version_of(any_store.database) == str(STORE_VERSION)
     with any_store.read() as reader:
-        assert "colour_2" not in reader.find("runs")[0]
+        assert f"colour_{STORE_VERSION + 1}" not in reader.find("runs")[0]
 
 
 def test_a_newer_store_is_refused_with_both_versions_and_what_to_do(any_settings: Settings) -> None:

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 
 
 def stored_time(moment: datetime) -> str:
@@ -353,4 +353,118 @@ edges = Table(
     _key("to_kind"),
     _key("to_id"),
     Index("edges_backwards", "to_kind", "to_id"),
+)
+routes = Table(
+    "routes",
+    metadata,
+    _key("deployment"),
+    _integer("generation", nullable=False),
+    _integer("champion"),
+    _integer("candidate"),
+    _text("stage", nullable=False),
+    _number("share"),
+    _text("salt"),
+    _time("moved_at", nullable=False),
+)
+workers = Table(
+    "workers",
+    metadata,
+    _sequence_key("id"),
+    _text("owner", nullable=False),
+    _integer("generation"),
+    _json("failures"),
+    _time("started_at", nullable=False),
+    _time("ended_at"),
+    Index("workers_running", "ended_at"),
+)
+log_segments = Table(
+    "log_segments",
+    metadata,
+    _sequence_key("worker"),
+    _sequence_key("segment"),
+    _text("path", nullable=False),
+    _integer("n_bytes"),
+    _integer("n_records"),
+    _json("parts"),
+    _time("compacted_at"),
+)
+log_parts = Table(
+    "log_parts",
+    metadata,
+    _key("deployment"),
+    _key("kind"),
+    _key("day"),
+    _key("object_digest"),
+    _integer("n_rows", nullable=False),
+    _integer("n_bytes", nullable=False),
+    _time("first_time"),
+    _time("last_time"),
+)
+tokens = Table(
+    "tokens",
+    metadata,
+    _key("name"),
+    _text("digest", nullable=False, unique=True),
+    _time("created_at", nullable=False),
+    _time("revoked_at"),
+)
+commands = Table(
+    "commands",
+    metadata,
+    _key("id"),
+    _text("deployment", nullable=False),
+    _text("verb", nullable=False),
+    _json("arguments"),
+    _text("actor", nullable=False),
+    _text("reason"),
+    _text("status", nullable=False),
+    _json("result"),
+    _time("asked_at", nullable=False),
+    _time("done_at"),
+    Index("commands_waiting", "status", "asked_at"),
+)
+notices = Table(
+    "notices",
+    metadata,
+    _key("id"),
+    _text("channel", nullable=False),
+    _text("level", nullable=False),
+    _text("deployment"),
+    _json("payload"),
+    _text("status", nullable=False),
+    _integer("attempts", nullable=False),
+    _time("next_attempt_at"),
+    _text("last_error"),
+    _time("created_at", nullable=False),
+    _time("sent_at"),
+    Index("notices_due", "status", "next_attempt_at"),
+)
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    _key("deployment"),
+    _integer("tick", nullable=False),
+    _time("at", nullable=False),
+    _time("next_tick"),
+    _text("state", nullable=False),
+    _json("positions"),
+    _text("status", nullable=False),
+)
+batches = Table(
+    "batches",
+    metadata,
+    _key("id"),
+    _text("deployment", nullable=False),
+    _integer("version", nullable=False),
+    _text("source"),
+    _text("source_digest"),
+    _text("destination"),
+    _text("destination_digest"),
+    _integer("n_rows"),
+    _text("actor"),
+    _text("status", nullable=False),
+    _time("started_at", nullable=False),
+    _time("ended_at"),
+    _text("error"),
+    Index("batches_by_time", "deployment", "started_at"),
 )
