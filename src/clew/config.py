@@ -17,6 +17,8 @@ from typing import Any
 from clew.errors import ProjectError, SettingsError, did_you_mean
 
 PROJECT_FILE = "clew.toml"
+LOG_FAILURES = ("answer", "stop")
+NOTICE_LEVELS = ("loop", "page", "ticket")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,13 @@ class BudgetSettings:
         At most this many false pages are expected in a quarter over all models (default 1).
     fits_per_day
         At most this many fits a day and model; no limit by default.
+    max_parallel_fits
+        At most this many fits at the same moment over all models (default 1).
     """
 
     false_pages_per_quarter: float = 1.0
     fits_per_day: int | None = None
+    max_parallel_fits: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,72 @@ class ObjectSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ServingSettings:
+    """Where ``clew up`` listens, and what a request may ask for.
+
+    Attributes
+    ----------
+    host
+        The address to listen on (default ``127.0.0.1``); any other lets other machines in.
+    port
+        Of predictions and labels (default 8750).
+    control_port
+        Of the control server: state, commands, ``/metrics`` (default 8751).
+    workers
+        Prediction workers (default 1).
+    allowed_hosts
+        Names beside ``localhost`` and the addresses by which requests may call the server.
+    max_body_bytes
+        A larger request body is refused (default 10,000,000).
+    max_rows
+        A request with more rows is refused (default 10,000).
+    max_waiting
+        Requests a worker lets wait; more are told to come again (default 256).
+    timeout_seconds
+        How long a client may take to send a request (default 10).
+    log_failure
+        ``"stop"`` (default): what cannot be logged is not answered; ``"answer"``: it is answered all the
+        same, and counted.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8750
+    control_port: int = 8751
+    workers: int = 1
+    allowed_hosts: tuple[str, ...] = ()
+    max_body_bytes: int = 10_000_000
+    max_rows: int = 10_000
+    max_waiting: int = 256
+    timeout_seconds: float = 10.0
+    log_failure: str = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationSettings:
+    """Who is told of pages and of what the loop did.
+
+    Attributes
+    ----------
+    webhook
+        A URL to which each notice is posted as JSON.
+    secret
+        Signs what is posted (HMAC-SHA256); write it as ``"$NAME"``.
+    allow_private
+        Let the webhook lie at a private or loopback address (default false).
+    command
+        A program and its arguments, run for each notice, which it gets as JSON on its standard input.
+    levels
+        What is told: ``page``, ``ticket``, ``loop`` (default ``page`` and ``loop``).
+    """
+
+    webhook: str | None = field(default=None, repr=False)
+    secret: str | None = field(default=None, repr=False)
+    allow_private: bool = False
+    command: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ("page", "loop")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that belongs to the place where a project runs.
 
@@ -70,6 +141,10 @@ class Settings:
         Where immutable bytes are kept.
     budget
         How often the loop may be wrong, and how much it may compute.
+    serving
+        Where ``clew up`` listens, and what a request may ask for.
+    notifications
+        Who is told of pages and of what the loop did.
     params
         Hyperparameters by model: ``[params.busy_hour]`` with ``num_leaves = 63``.
     """
@@ -80,6 +155,8 @@ class Settings:
     database: str | None = field(default=None, repr=False)
     objects: ObjectSettings = field(default_factory=ObjectSettings)
     budget: BudgetSettings = field(default_factory=BudgetSettings)
+    serving: ServingSettings = field(default_factory=ServingSettings)
+    notifications: NotificationSettings = field(default_factory=NotificationSettings)
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -120,6 +197,8 @@ def load_settings(start: Path, environment: Mapping[str, str] | None = None) -> 
         database=_typed(resolved.get("database"), str | None, "database"),
         objects=_objects(_section(resolved, "objects", ObjectSettings)),
         budget=_budget(_section(resolved, "budget", BudgetSettings)),
+        serving=_serving(_section(resolved, "serving", ServingSettings)),
+        notifications=_notifications(_section(resolved, "notifications", NotificationSettings)),
         params=_params(resolved.get("params", {})),
     )
 
@@ -163,6 +242,7 @@ def _kind_name(kind: Any) -> str:
         list: "a list",
         int: "a whole number",
         int | float: "a number",
+        bool: "true or false",
     }
     return names[kind]
 
@@ -187,13 +267,54 @@ def _word(value: Any, what: str) -> str:
 
 
 def _budget(section: dict[str, Any]) -> BudgetSettings:
-    kinds = {"false_pages_per_quarter": int | float, "fits_per_day": int}
+    kinds = {"false_pages_per_quarter": int | float, "fits_per_day": int, "max_parallel_fits": int}
     for name, value in section.items():
         if not 0 < _typed(value, kinds[name], f"budget.{name}") < math.inf:
             raise SettingsError(
                 f"{PROJECT_FILE}: budget.{name} is {value}, but it must be above zero and finite."
             )
     return BudgetSettings(**section)
+
+
+def _serving(section: dict[str, Any]) -> ServingSettings:
+    for name, value in section.items():
+        what = f"serving.{name}"
+        if name == "allowed_hosts":
+            section[name] = _words(value, what)
+        elif name in ("host", "log_failure"):
+            _typed(value, str, what)
+        elif not 0 < _typed(value, int | float if name == "timeout_seconds" else int, what) < math.inf:
+            raise SettingsError(f"{PROJECT_FILE}: {what} is {value}, but it must be above zero and finite.")
+    if section.get("log_failure", "stop") not in LOG_FAILURES:
+        raise SettingsError(
+            f"{PROJECT_FILE}: serving.log_failure is {section['log_failure']!r}."
+            f" {did_you_mean(section['log_failure'], LOG_FAILURES)}"
+        )
+    for name in ("port", "control_port"):
+        if section.get(name, 1) > 65_535:
+            raise SettingsError(
+                f"{PROJECT_FILE}: serving.{name} is {section[name]}; the highest port is 65535."
+            )
+    return ServingSettings(**section)
+
+
+def _notifications(section: dict[str, Any]) -> NotificationSettings:
+    kinds = {"webhook": str, "secret": str, "allow_private": bool}
+    for name, value in section.items():
+        what = f"notifications.{name}"
+        if name in kinds:
+            _typed(value, kinds[name], what)
+        else:
+            section[name] = _words(value, what)
+    for level in section.get("levels", ()):
+        if level not in NOTICE_LEVELS:
+            hint = did_you_mean(level, NOTICE_LEVELS)
+            raise SettingsError(f"{PROJECT_FILE}: notifications.levels has {level!r}. {hint}")
+    return NotificationSettings(**section)
+
+
+def _words(given: Any, what: str) -> tuple[str, ...]:
+    return tuple(_typed(word, str, f"an entry of {what}") for word in _typed(given, list, what))
 
 
 def _models(given: Any) -> tuple[str, ...]:

@@ -158,6 +158,7 @@ def model(
     time_limit: str | timedelta = "1h",
     memory_limit: int | str | None = None,
     allow_code: bool = False,
+    min_requests: int = 20,
 ) -> Callable[[Callable[..., Any]], ModelSpec]:
     """Declare a model: what it learns from, how it is judged, when it is retrained.
 
@@ -189,6 +190,9 @@ def model(
         What one fit may take; memory in bytes or as ``"4GB"``.
     allow_code
         Package the model although it needs the project's own code to predict.
+    min_requests
+        Requests that a candidate must have answered in each stage of a rollout; a stage that saw fewer is
+        extended, up to three times.
 
     Raises
     ------
@@ -229,6 +233,7 @@ def model(
             time_limit=_above_zero(Duration.parse(time_limit, "time_limit"), "time_limit"),
             memory_limit_bytes=_bytes(memory_limit),
             allow_code=allow_code,
+            min_requests=_count("min_requests", min_requests),
         )
         return ModelSpec(declaration, dataset, function)
 
@@ -421,6 +426,12 @@ def _above_zero(length: Duration, what: str) -> Duration:
     if not length:
         raise DeclarationError(f"{what} is zero; give a length above it, such as '1h' or '30d'.")
     return length
+
+
+def _count(what: str, given: object) -> int:
+    if isinstance(given, bool) or not isinstance(given, int) or given < 0:
+        raise DeclarationError(f"{what} is {given!r}; give a whole number at or above 0.")
+    return given
 
 
 def _bytes(given: int | str | None) -> int | None:

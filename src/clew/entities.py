@@ -250,6 +250,7 @@ class ModelDeclaration:
     time_limit: Duration = Duration(exact=timedelta(hours=1))
     memory_limit_bytes: int | None = None
     allow_code: bool = False
+    min_requests: int = 20
 
     @property
     def task(self) -> Task:
@@ -366,6 +367,26 @@ class Version:
     @property
     def name(self) -> str:
         return f"{self.deployment}@{self.number}"
+
+
+Stage: TypeAlias = Literal["full", "shadow", "canary", "retired"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which versions answer the requests of a deployment.
+
+    In ``shadow`` the candidate is asked beside the champion and answers nobody; in ``canary`` it answers the
+    `share` of requests that a hash with `salt` picks. `generation` grows with every change of any route.
+    """
+
+    deployment: str
+    generation: int
+    champion: int | None
+    candidate: int | None = None
+    stage: Stage = "full"
+    share: float = 0.0
+    salt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clew.declare import parse_rollout
-from clew.loop.rollout import ROLLBACK_ALPHA, Rollout, is_in_share
+from clew.loop.rollout import ROLLBACK_ALPHA, Rollout
+from clew.serving.routing import is_in_share
 from clew.stats.arrays import FloatArray
 from tests.loop.made import DAY, NOW
 
@@ -105,7 +106,7 @@ def test_nobody_is_in_no_share_and_everybody_in_all(key: Hashable, salt: str) ->
 def test_a_key_keeps_its_place_in_every_process() -> None:
     here = [key for key in range(200) if is_in_share(f"A{key}", 0.1, "fit 7")]
     code = (
-        "from clew.loop.rollout import is_in_share\n"
+        "from clew.serving.routing import is_in_share\n"
         "print([key for key in range(200) if is_in_share(f'A{key}', 0.1, 'fit 7')])"
     )
     there = subprocess.run(

@@ -12,13 +12,13 @@ from clew.entities import Decision, GateCheck, GateReport
 from clew.loop.fitter import Fitter
 from clew.loop.release import ReleaseDesk
 from clew.loop.result import Event
-from clew.loop.rollout import is_in_share
 from clew.loop.simulation import Canary, Simulation
 from clew.loop.standing import FittedModel, Segment
 from clew.loop.trace import trace
 from clew.loop.why import why
 from clew.loop.world import Candidate
 from clew.registry import ensure_deployment
+from clew.serving.routing import is_in_share
 from tests.loop.bikes import Bench
 from tests.loop.made import DAY, START, policy
 from tests.loop.threads import PAGE

@@ -6,7 +6,6 @@ functions serve a backtest and a live system, each with its own clock.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -79,15 +78,3 @@ class Rollout:
         # Divided and not clipped into the range: clipping would favour one side, and break the promise.
         worse = (candidate - champion - margin) / (1 + margin)
         return replace(self, harm=self.harm.extended(worse)[0])
-
-
-def is_in_share(key: object, share: float, salt: str) -> bool:
-    """Whether the request of this key belongs to a canary's share: stable for a key within a rollout.
-
-    Examples
-    --------
-    >>> is_in_share("A7", 0.0, "r1"), is_in_share("A7", 1.0, "r1")
-    (False, True)
-    """
-    digest = hashlib.blake2b(f"{salt}\0{key}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < share * 2**64

@@ -14,11 +14,11 @@ from clew.loop.fitter import Fitter
 from clew.loop.policy import Policy
 from clew.loop.release import ReleaseDesk
 from clew.loop.result import Event, GateRecord
-from clew.loop.rollout import is_in_share
 from clew.loop.standing import FittedModel, Pieces, Scored
 from clew.loop.watch import FeatureWatch, LabelWatch
 from clew.loop.world import Candidate, ReleaseOutcome
 from clew.monitoring import store_finding
+from clew.serving.routing import is_in_share
 from clew.storage import link
 
 QUIET = frozenset({"refit"})
