@@ -158,7 +158,7 @@ def model(
     time_limit: str | timedelta = "1h",
     memory_limit: int | str | None = None,
     allow_code: bool = False,
-    min_requests: int = 5,
+    min_requests: int = 20,
 ) -> Callable[[Callable[..., Any]], ModelSpec]:
     """Declare a model: what it learns from, how it is judged, when it is retrained.
 
@@ -191,8 +191,8 @@ def model(
     allow_code
         Package the model although it needs the project's own code to predict.
     min_requests
-        Requests that a candidate must have answered in each stage of a rollout; a stage that saw fewer is
-        extended, up to three times.
+        Requests that a candidate must have been asked in each stage of a rollout, whether its answers were
+        used or only compared; a stage that saw fewer is extended, up to three times.
 
     Raises
     ------

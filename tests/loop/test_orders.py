@@ -15,7 +15,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 def orders(*words: str, n_matured: int = 1000) -> Orders:
-    return Orders(parse_retrain(words), START, n_matured)
+    return Orders.begin(parse_retrain(words), START, n_matured)
 
 
 @pytest.mark.parametrize("word", ["auto", "never"])

@@ -85,7 +85,12 @@ def scene(shared: Bench, name: str, number: int, rollout: str = "shadow 1d, cana
     fitter, said = shared.fitter(name, number), list[tuple[Decision, GateReport | None]]()
     by = policy(declaration=declaration)
     desk = ReleaseDesk(
-        fitter, by, name, shared.checker, HistoryTraffic(fitter), lambda *announced: said.append(announced)
+        fitter,
+        by,
+        name,
+        lambda: shared.checker,
+        HistoryTraffic(fitter),
+        lambda *announced: said.append(announced),
     )
     champion = fitter.fit("first champion", ((0, 600),), 640)
     challenger = fitter.fit("newest 1W", ((740, 850),), 880)

@@ -50,7 +50,7 @@ def life(shared: Bench, name: str, number: int) -> Life:
     def announce(decided: Decision, report: GateReport | None) -> None:
         world.announced(decided, report)
 
-    desk = ReleaseDesk(fitter, by, name, shared.checker, HistoryTraffic(fitter), announce)
+    desk = ReleaseDesk(fitter, by, name, lambda: shared.checker, HistoryTraffic(fitter), announce)
     world = Simulation(fitter, by, desk, 1, heard.append)
     champion = fitter.fit("first champion", ((0, 600),), 640)
     challenger = fitter.fit("newest 1W", ((740, 850),), 880)

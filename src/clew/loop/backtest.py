@@ -156,7 +156,7 @@ def _opened(
     def say(event: Event) -> None:
         on_progress(Progress(_share(event.time, span), event.time, event=event))
 
-    desk = ReleaseDesk(fitter, first.policy, deployment, checker, HistoryTraffic(fitter), announce)
+    desk = ReleaseDesk(fitter, first.policy, deployment, lambda: checker, HistoryTraffic(fitter), announce)
     world = Simulation(fitter, first.policy, desk, n_models, say)
     metrics = {first.policy.metric.name: first.policy.metric.value(first.judged.raw)}
     version = desk.enter(

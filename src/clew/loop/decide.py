@@ -99,6 +99,8 @@ class Situation:
         The r of "1:r" that the champion is better than the anchor.
     best_skill
         The greatest share of a constant answer's loss that any model saved since the onset of the episode.
+    is_paused
+        A person paused the loop: it watches and pages, and changes nothing.
     due_recipes
         Recipes that are to be refitted, by name.
     orders
@@ -121,6 +123,7 @@ class Situation:
     due_recipes: tuple[str, ...]
     orders: tuple[str, ...] = ()
     best_skill: float = 1.0
+    is_paused: bool = False
 
 
 def decide(seen: Situation, policy: Policy) -> tuple[Decision, ...]:
@@ -137,6 +140,8 @@ def decide(seen: Situation, policy: Policy) -> tuple[Decision, ...]:
     and one that is replaced again and again would never see rows enough.
     """
     chosen = [*_page(seen), *_recovered(seen, policy)]
+    if seen.is_paused:
+        return tuple(chosen)
     if not seen.is_releasing and not any(decision.kind == "recovered" for decision in chosen):
         chosen += [] if policy.is_left_to_people else _release(seen, policy)
         if not any(decision.kind == "release" for decision in chosen):

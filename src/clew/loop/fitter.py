@@ -113,7 +113,7 @@ class Fitter:
         """
         self.n_fits += 1
         name = f"fit {self.n_fits}"
-        run, is_new = self._open(f"{self._prefix}/{name}", purpose, self.history.ranges(pieces))
+        run, is_new = self._open(self._key(name, pieces), purpose, self.ranges(pieces))
         try:
             metrics = rehearse(run) if rehearse else {}
             fit = self._fit_in_child(name, pieces)
@@ -135,7 +135,15 @@ class Fitter:
         return FittedModel(name, run.id, pieces, first_row)
 
     def _fit_in_child(self, name: str, pieces: Pieces) -> Fit:
-        return self.child.fit(name, self.history.ranges(pieces), self.thread.params, self.thread.seed)
+        return self.child.fit(name, self.ranges(pieces), self.thread.params, self.thread.seed)
+
+    def _key(self, name: str, pieces: Pieces) -> str:  # noqa: ARG002
+        """What makes repeating a fit find the run that it already made."""
+        return f"{self._prefix}/{name}"
+
+    def ranges(self, pieces: Pieces) -> tuple[RowRange, ...]:
+        """Positions in the snapshot of runs of labelled rows."""
+        return self.history.ranges(pieces)
 
     def _close(self, run: Run, fit: Fit, metrics: Mapping[str, float]) -> None:
         log_metrics(self.store, run.id, fit.logged, self._clock())
@@ -188,10 +196,7 @@ class Fitter:
 
     def scored(self, model: FittedModel, start: int, end: int) -> Scored:
         """How the model did on labelled rows ``start`` to ``end``, arrays of shape ``(end - start,)``."""
-        n = len(self.history)
-        if model.name not in self._scored:
-            self._scored[model.name] = Scored(*(np.full(n, np.nan) for _ in range(4)))
-        scored = self._scored[model.name]
+        n, scored = len(self.history), self._track(model)
         missing = np.flatnonzero(np.isnan(scored.raw[start:end]))
         if len(missing):
             first = start + int(missing[0])
@@ -201,20 +206,32 @@ class Fitter:
             *(array[start:end] for array in (scored.losses, scored.raw, scored.correct, scored.confidence))
         )
 
+    def _track(self, model: FittedModel) -> Scored:
+        """What is known of a model's answers to every row there is; NaN where it was not asked."""
+        n, known = len(self.history), self._scored.get(model.name)
+        if known is None or len(known.raw) < n:
+            parts = (known.losses, known.raw, known.correct, known.confidence) if known else [np.empty(0)] * 4
+            more = np.full(n - len(parts[0]), np.nan)
+            self._scored[model.name] = Scored(*(np.concatenate([part, more]) for part in parts))
+        return self._scored[model.name]
+
     def losses_so_far(self, model: FittedModel, start: int, end: int) -> np.ndarray:
         """Row losses of the rows the model was asked about already, NaN for the others."""
         scored = self._scored.get(model.name)
         return np.full(end - start, np.nan) if scored is None else scored.raw[start:end]
 
     def _score(self, model: FittedModel, scored: Scored, start: int, end: int) -> None:
-        predictions = self.predictions(model, start, end)
-        y = self.history.y[start:end]
+        self._note(scored, np.arange(start, end), self.predictions(model, start, end))
+
+    def _note(self, scored: Scored, rows: np.ndarray, predictions: Predictions) -> None:
+        """Write down how these answers to labelled rows did."""
+        y = self.history.y[rows]
         raw = row_losses(self.metric, y, predictions)
-        scored.raw[start:end] = raw
-        scored.losses[start:end] = np.minimum(raw / self.bound, 1.0)
-        scored.correct[start:end] = predictions.predicted == y
+        scored.raw[rows] = raw
+        scored.losses[rows] = np.minimum(raw / self.bound, 1.0)
+        scored.correct[rows] = predictions.predicted == y
         if predictions.probabilities is not None:
-            scored.confidence[start:end] = predictions.probabilities.max(axis=1)
+            scored.confidence[rows] = predictions.probabilities.max(axis=1)
 
     def predictions(self, model: FittedModel, start: int, end: int) -> Predictions:
         """Answers for labelled rows ``start`` to ``end``; the unlabelled between them are left out.

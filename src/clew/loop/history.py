@@ -102,6 +102,12 @@ class History:
     def time_of(self, row: int) -> datetime:
         return as_moment(self.times[min(max(row, 0), len(self) - 1)])
 
+    def labels_between(self, start: datetime, end: datetime) -> tuple[np.ndarray, int]:
+        """The labels of rows in a window of event time, and how many rows it has, labelled or not."""
+        times = self.table.column(self.declaration.dataset.time).to_numpy().astype("datetime64[us]")
+        low, high = np.searchsorted(times, [as_time(start), as_time(end)])
+        return self.y[self.arrived(start) : self.arrived(end)], int(high - low)
+
     def ranges(self, pieces: Sequence[tuple[int, int]]) -> tuple[RowRange, ...]:
         """Positions in the snapshot of runs of labelled rows; the unlabelled between them come along."""
         return tuple(RowRange(int(self.rows[a]), int(self.rows[b - 1]) + 1) for a, b in pieces if b > a)

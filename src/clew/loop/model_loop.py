@@ -7,9 +7,10 @@ servers in life. The decisions themselves are made by `clew.loop.decide.decide`,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ class ModelLoop:
     reference
         Upper bound of the champion's healthy mean loss, as a share of the loss bound.
     n_rows
-        Labelled rows there will be at most, to make room for.
+        Labelled rows to make room for; more room is made when more come.
     now
         When life begins.
     """
@@ -83,6 +84,7 @@ class ModelLoop:
     ) -> None:
         self.policy, self.world, self.n_rows = policy, world, n_rows
         self.champion, self.reference = champion, reference
+        self.losses: FloatArray = np.full(n_rows, np.nan)
         self.first = self.anchor = champion
         self.seen = self.champion_since = world.matured(now)
         self.contestants: dict[str, Contestant] = {}
@@ -92,7 +94,8 @@ class ModelLoop:
         self.quarantined: list[tuple[int, int]] = []
         self.n_onset_tried = 0
         self.releasing: Contestant | None = None
-        self.orders = Orders(policy.declaration.retrain, now, self.seen)
+        self.is_paused = False
+        self.orders = Orders.begin(policy.declaration.retrain, now, self.seen)
         self.fits_today: tuple[object, int] = (None, 0)
         if policy.is_auto:
             for length in RECIPES:
@@ -108,6 +111,7 @@ class ModelLoop:
         """Take in what matured since the last tick, look, decide, act."""
         matured = self.world.matured(now)
         if matured > self.seen:
+            self._make_room(matured)
             self._score(self.seen, matured)
             self.seen = matured
         watched = self.world.watch(now)
@@ -119,10 +123,18 @@ class ModelLoop:
         page = self._page(now)
         for decision in decide(self._situation(now, page, has_drifted), self.policy):
             self._act(decision, page, now)
-        if self.episode is not None:
+        if self.episode is not None and not self.is_paused:
             self._refit_onset(now)
         if self.releasing is not None:
             self._follow_release(now)
+
+    def _make_room(self, n_rows: int) -> None:
+        if n_rows <= self.n_rows:
+            return
+        self.n_rows = max(n_rows, 2 * self.n_rows)
+        self.losses = _lengthened(self.losses, self.n_rows)
+        for contestant in self.contestants.values():
+            contestant.losses = _lengthened(contestant.losses, self.n_rows)
 
     def _score(self, start: int, end: int) -> None:
         first = max(start, self.champion.first_row)
@@ -147,6 +159,49 @@ class ModelLoop:
             return None
         scale = LossScale(self.policy.metric, self.policy.bound)
         return self.risk.finding(self.policy.declaration.name, scale, now)
+
+    # -- life beyond a process -------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """All that it knows, as values; `restore` takes it back."""
+        return {name: value for name, value in vars(self).items() if name not in ("policy", "world")}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Be where the loop was that gave this state."""
+        vars(self).update(state)
+        if self.releasing is not None:
+            # The same object as among the contestants, unless it is no longer one of them.
+            self.releasing = self.contestants.get(self.releasing.name, self.releasing)
+
+    # -- people --------------------------------------------------------------------------------------
+
+    def put_in_office(self, champion: FittedModel) -> None:
+        """A person chose this version: it answers from now on, and is held to the level that there was."""
+        contestant = self._contestant_of(champion)
+        losses = contestant.losses.copy() if contestant else np.full(self.n_rows, np.nan)
+        if contestant is not None and contestant.origin == "retired":
+            del self.contestants[contestant.name]
+        self.releasing = None
+        self._retire(self.champion)
+        self.contestants.pop(SINCE_ONSET, None)
+        self.episode = None
+        self._take_office(champion, losses)
+
+    def banish(self, model: FittedModel) -> None:
+        """A person rolled this version back: it does not come back by itself, nor do fits on its rows."""
+        contestant = self._contestant_of(model)
+        if contestant is not None and contestant.origin == "retired":
+            del self.contestants[contestant.name]
+        for contestant in self.contestants.values():
+            is_fitted = contestant.origin in ("recipe", "onset", "ordered") and contestant.fits
+            if is_fitted and model.pieces in (self._pieces_of(contestant), contestant.model.pieces):
+                contestant.fits.clear()
+                contestant.begin_again(self.policy)
+                contestant.waits_until = self.seen + self.policy.rows(BACK_OFF)
+
+    def _contestant_of(self, model: FittedModel) -> Contestant | None:
+        fixed = (c for c in self.contestants.values() if c.origin in ("retired", "anchor") and c.fits)
+        return next((c for c in fixed if c.model.name == model.name), None)
 
     # -- what is seen ----------------------------------------------------------------------------------
 
@@ -174,6 +229,7 @@ class ModelLoop:
             due_recipes=self._due_recipes(now),
             best_skill=self._skill_in_episode(),
             orders=self.orders.due(now, self.seen, has_drifted) if self._may_fit(now) else (),
+            is_paused=self.is_paused,
         )
 
     def _recent_start(self) -> int:
@@ -568,6 +624,10 @@ class ModelLoop:
             contestant.fits.append(replace(model, first_row=min(model.first_row, self.seen)))
         self.contestants[name] = contestant
         return contestant
+
+
+def _lengthened(losses: FloatArray, n_rows: int) -> FloatArray:
+    return np.concatenate([losses, np.full(n_rows - len(losses), np.nan)])
 
 
 def _known(losses: FloatArray) -> FloatArray:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from clew.loop.baselines import baseline_losses
 from clew.loop.fitter import Fitter, Packaged, row_losses
 from clew.loop.gate import ContractFacts, GateFacts, LeakageFacts, ServingFacts, hold_gate
 from clew.loop.history import as_moment
-from clew.loop.jobs import Job, advance, open_job, restarted
+from clew.loop.jobs import Job, advance, open_job, record, restarted
 from clew.loop.policy import Policy
 from clew.loop.rollout import ROLLBACK_ALPHA, Rollout
 from clew.loop.standing import FittedModel, Pieces, Segment, evidence_ratio
@@ -89,7 +89,7 @@ class ReleaseDesk:
     deployment
         A live model, or a backtest's simulated one.
     checker
-        A second child, in which packages are loaded to see whether they answer.
+        Gives a second child, in which packages are loaded to see whether they answer.
     traffic
         The requests that rollouts act on.
     announce
@@ -101,7 +101,7 @@ class ReleaseDesk:
         fitter: Fitter,
         policy: Policy,
         deployment: str,
-        checker: Child,
+        checker: Callable[[], Child],
         traffic: Traffic,
         announce: Callable[[Decision, GateReport | None], None],
     ) -> None:
@@ -164,6 +164,24 @@ class ReleaseDesk:
             return None
         return self.model, self._rollout.share
 
+    # -- life beyond a process -------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """All that it knows, as values; `restore` takes it back."""
+        tools = ("fitter", "policy", "_checker", "_traffic", "_announce")
+        return {name: value for name, value in vars(self).items() if name not in tools}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Be where the desk was that gave this state."""
+        vars(self).update(state)
+
+    def withdraw(self, now: datetime, why: str) -> None:
+        """End the release under way, if there is one: a person took the matter into their hands."""
+        if self.n_releases == 0 or self.job.is_over:
+            return
+        self.job = self.job.ended("refused", outcome="withdrawn", why=why)
+        record(self.fitter.store, self.job, now)
+
     # -- steps -----------------------------------------------------------------------------------------
 
     def _fit(self, job: Job, now: datetime) -> Job:
@@ -184,7 +202,7 @@ class ReleaseDesk:
         try:
             packaged = self.fitter.package(self.model, self._metrics(judged))
             serving = self.fitter.served(
-                self.model, packaged, self._checker, self.package_bytes.get(self._champion.name)
+                self.model, packaged, self._checker(), self.package_bytes.get(self._champion.name)
             )
         except PackageError as error:
             packaged, serving = None, ServingFacts(False, float("inf"), 0, 0, error=str(error))
@@ -219,7 +237,9 @@ class ReleaseDesk:
         if model.name not in self.versions:
             self.enter(model, packaged, self._report, {}, now, reason=self._candidate.why)
         declaration = self.policy.declaration
-        self._rollout = Rollout.begin(model.name, declaration.rollout, now, declaration.min_requests)
+        # While harm is certain every request costs, so a repair is not kept waiting for more of them.
+        n_least = 0 if self._candidate.must_be_better else declaration.min_requests
+        self._rollout = Rollout.begin(model.name, declaration.rollout, now, n_least)
         self._staged, self._is_late = -1, False
         self._rollout_row = self.fitter.history.matured(now)
         return job.then("roll out", version=self.versions[model.name].number)

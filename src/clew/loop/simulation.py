@@ -11,15 +11,17 @@ import numpy as np
 from clew.entities import Decision, Finding, GateReport, RolloutStep
 from clew.loop.baselines import dummy_loss
 from clew.loop.fitter import Fitter
+from clew.loop.history import as_time
 from clew.loop.policy import Policy
+from clew.loop.recording import record_decision
 from clew.loop.release import ReleaseDesk
 from clew.loop.result import Event, GateRecord
 from clew.loop.standing import FittedModel, Pieces, Scored
-from clew.loop.watch import FeatureWatch, LabelWatch
+from clew.loop.watch import FeatureWatch, LabelWatch, reference_of_training
 from clew.loop.world import Candidate, ReleaseOutcome
 from clew.monitoring import store_finding
+from clew.monitoring.reference import MERGE_DAYS
 from clew.serving.routing import is_in_share
-from clew.storage import link
 
 QUIET = frozenset({"refit"})
 """Decisions that are stored but are no event: they change nothing that anybody sees."""
@@ -50,18 +52,16 @@ class HistoryTraffic:
     """The requests of a backtest: each row of history is one, asked at its event time."""
 
     def __init__(self, fitter: Fitter) -> None:
-        self._fitter, self._since, self._share, self._salt = fitter, 0, 0.0, ""
+        self._fitter, self._since = fitter, 0
 
-    def stage(self, candidate: FittedModel, step: RolloutStep, now: datetime) -> bool:
-        # A shadow is asked about every row beside the champion.
-        self._since, self._salt = self._fitter.history.arrived(now), candidate.name
-        self._share = step.share if step.kind == "canary" else 1.0
+    def stage(self, candidate: FittedModel, step: RolloutStep, now: datetime) -> bool:  # noqa: ARG002
+        self._since = self._fitter.history.arrived(now)
         return True
 
     def n_requests(self, candidate: FittedModel, now: datetime) -> int:  # noqa: ARG002
-        keys = self._fitter.history.routing_keys(self._since, self._fitter.history.arrived(now))
-        self._since += len(keys)
-        return sum(is_in_share(key, self._share, self._salt) for key in keys)
+        # Shadow or canary, it is asked beside the champion about every row.
+        since, self._since = self._since, self._fitter.history.arrived(now)
+        return self._since - since
 
     def fault(self, candidate: FittedModel, now: datetime) -> Finding | None:  # noqa: ARG002
         return None  # what is answered in history never fails and takes no time
@@ -119,7 +119,8 @@ class Simulation:
         return self.fitter.scored(model, start, end)
 
     def watch(self, now: datetime) -> list[Finding]:
-        return [*self._features.findings(now), *self._labels.findings(now)]
+        found = self._features.findings(self._days, now)
+        return [*found, *self._labels.findings(self.fitter.history, now)]
 
     def forget(self, model: FittedModel) -> None:
         answered = [*(office.model for office in self.offices), *(canary.model for canary in self.canaries)]
@@ -148,28 +149,11 @@ class Simulation:
     def record(self, decision: Decision, about: FittedModel | None) -> None:
         """Store a decision with what it rests on."""
         self._n_decisions += 1
-        identity = f"{self.desk.deployment}/{self._n_decisions:05d}"
+        champion = self.offices[-1].model if self.offices else None
         with self.fitter.store.write() as tx:
-            row = {
-                "id": identity,
-                "deployment": self.desk.deployment,
-                "kind": decision.kind,
-                "at": decision.at,
-                "sequence": self._n_decisions,
-                "sentence": decision.sentence,
-                "evidence": decision.evidence,
-                "findings": list(decision.findings),
-            }
-            tx.insert_if_absent("decisions", row)
-            if self.offices:
-                link(tx, "decision", identity, "champion was", "run", self.offices[-1].model.run)
-            for finding in decision.findings:
-                link(tx, "decision", identity, "rests on", "finding", finding)
-            if about is not None:
-                link(tx, "decision", identity, "is about", "run", about.run)
-            if decision.kind == "promoted":
-                version = f"{self.desk.deployment}@{decision.evidence['version']}"
-                link(tx, "version", version, "put in office by", "decision", identity)
+            record_decision(
+                tx, self.desk.deployment, self._n_decisions, decision, about=about, champion=champion
+            )
 
     def announced(self, decision: Decision, report: GateReport | None) -> None:
         """What the release desk decided on its way."""
@@ -190,8 +174,15 @@ class Simulation:
     def take_office(self, model: FittedModel, number: int, recipe: str, now: datetime) -> None:
         """From now on this version answers."""
         self.offices.append(Office(self.arrived(now), now, model, number, recipe))
-        self._features = FeatureWatch(self.fitter.history, model, now, self._n_models)
-        self._labels = LabelWatch(self.fitter.history, model, now, self._n_models)
+        history = self.fitter.history
+        reference = reference_of_training(history, model)
+        # All rows to come are counted into bins at once, and looked at once their day is over.
+        times = history.table.column(history.declaration.dataset.time).to_numpy().astype("datetime64[us]")
+        start = int(np.searchsorted(times, as_time(now) - np.timedelta64(max(MERGE_DAYS), "D")))
+        rows = history.table.slice(start).select(history.features)
+        self._days = reference.bin_days(rows, times[start:])
+        self._features = FeatureWatch.begin(reference, self._days, now, self._n_models)
+        self._labels = LabelWatch.begin(history, model, now, self._n_models)
 
     def begin_release(
         self, candidate: Candidate, champion: FittedModel, anchor: FittedModel, now: datetime

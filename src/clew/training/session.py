@@ -321,6 +321,14 @@ class Child:
         reply = self._call(f"Packaging {fit_id}", request, self._limits(TABLE_LIMIT))
         return msgspec.convert(reply.header["package"], PackageInfo)
 
+    def knows(self, fit_id: str) -> bool:
+        """Whether a model with this id was fitted or loaded here and not let go."""
+        return fit_id in self._memory.recipes
+
+    def has_fitted(self, fit_id: str) -> bool:
+        """Whether a model with this id was fitted here, rather than loaded from its package."""
+        return self.knows(fit_id) and self._memory.recipes[fit_id].used is not None
+
     def release(self, fit_id: str) -> None:
         """Let go of a model; unknown ids are let go of already."""
         self._memory.recipes.pop(fit_id, None)

@@ -1,0 +1,206 @@
+"""What people tell a deployment: rows that the running system carries out, or that are carried out at once.
+
+A command is written down with its actor and reason before anything is done, and its outcome after.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeAlias, get_args
+
+from clew.entities import Json, Route
+from clew.errors import ClewError, NotFound, UsageError, did_you_mean
+from clew.registry import aliases, audit_log, get_version, move_alias, record_audit
+from clew.registry.routes import get_route, move_route
+from clew.storage import Store
+
+Verb: TypeAlias = Literal["promote", "rollback", "pause", "resume", "retrain", "retire"]
+VERBS: tuple[str, ...] = get_args(Verb)
+Status: TypeAlias = Literal["waiting", "done", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of a person; `result` says in a sentence what came of it."""
+
+    id: str
+    deployment: str
+    verb: str
+    arguments: Json
+    actor: str
+    reason: str
+    status: Status
+    asked_at: datetime
+    result: Json
+    done_at: datetime | None = None
+
+
+def ask(
+    store: Store,
+    verb: str,
+    deployment: str,
+    arguments: Mapping[str, Any],
+    actor: str,
+    reason: str,
+    now: datetime,
+) -> str:
+    """Write a command down; returns its id.
+
+    Raises
+    ------
+    UsageError
+        When there is no such verb, or no reason was given.
+    NotFound
+        When there is no such live deployment.
+    """
+    if verb not in VERBS:
+        raise UsageError(f"There is no command {verb!r}. {did_you_mean(verb, VERBS)}")
+    if not reason.strip():
+        raise UsageError(f"{verb} needs a reason, which is kept with what it changes: --reason 'why'.")
+    identity = secrets.token_hex(8)
+    with store.write() as tx:
+        known = [row["name"] for row in tx.find("deployments", {"kind": "live"})]
+        if deployment not in known:
+            raise NotFound(f"There is no live model {deployment!r}. {did_you_mean(deployment, known)}")
+        row = {
+            "id": identity,
+            "deployment": deployment,
+            "verb": verb,
+            "arguments": dict(arguments),
+            "actor": actor,
+            "reason": reason.strip(),
+            "status": "waiting",
+            "asked_at": now,
+        }
+        tx.insert("commands", row)
+    return identity
+
+
+def waiting_commands(store: Store, deployment: str | None = None) -> list[Command]:
+    """Commands that nobody has carried out yet, the oldest first."""
+    where = {"status": "waiting"} | ({} if deployment is None else {"deployment": deployment})
+    with store.read() as reader:
+        return [_command(row) for row in reader.find("commands", where, ["asked_at", "id"])]
+
+
+def outcome(store: Store, identity: str) -> Command:
+    """The command with this id, and what came of it.
+
+    Raises
+    ------
+    NotFound
+        When there is none.
+    """
+    with store.read() as reader:
+        row = reader.get("commands", id=identity)
+    if row is None:
+        raise NotFound(f"There is no command {identity!r}.")
+    return _command(row)
+
+
+def carry_out(store: Store, command: Command, act: Callable[[Command], Json], now: datetime) -> Command:
+    """Do what a command says, and write down what came of it: a refusal is an outcome, too."""
+    try:
+        status, result = "done", act(command)
+    except ClewError as error:
+        status, result = (
+            "refused",
+            {"message": str(error), "code": error.error_code, "status": error.http_status},
+        )
+    with store.write() as tx:
+        values = {"status": status, "result": result, "done_at": now}
+        tx.update("commands", {"id": command.id, "status": "waiting"}, values)
+    return outcome(store, command.id)
+
+
+def execute_here(store: Store, identity: str, now: datetime) -> Command:
+    """Carry a command out on the records alone, when no system runs that would.
+
+    The next ``clew up`` goes on from what it finds. ``retrain`` has to wait for it.
+    """
+    command = outcome(store, identity)
+    if command.status != "waiting" or command.verb == "retrain":
+        return command
+    return carry_out(store, command, lambda each: _act_on_records(store, each, now), now)
+
+
+def version_to_promote(store: Store, command: Command) -> tuple[int, int | None]:
+    """The version that ``promote`` or ``rollback`` puts in office, and who is in it now.
+
+    Raises
+    ------
+    UsageError
+        When there is nothing to go back to, or it is in office already.
+    NotFound
+        When there is no such version.
+    """
+    champion = aliases(store, command.deployment).get("champion")
+    if command.verb == "promote":
+        wanted = command.arguments.get("version")
+    else:
+        wanted = command.arguments.get("to")
+        wanted = _champion_before(store, command.deployment, champion) if wanted is None else wanted
+    if wanted is None:
+        raise UsageError(f"Say which version of {command.deployment!r}; list them with: clew models show"
+                         f" {command.deployment}")  # fmt: skip
+    number = get_version(store, command.deployment, int(wanted)).number
+    if number == champion:
+        raise UsageError(f"Version {number} of {command.deployment!r} is champion already.")
+    return number, champion
+
+
+def _champion_before(store: Store, deployment: str, champion: int | None) -> int:
+    for entry in audit_log(store, deployment, limit=None):
+        before = entry.evidence.get("from")
+        if entry.action == "move champion" and entry.evidence.get("to") == champion and before is not None:
+            return int(before)
+    raise UsageError(f"{deployment!r} has had no other champion to go back to.")
+
+
+def _act_on_records(store: Store, command: Command, now: datetime) -> Json:
+    deployment, evidence = command.deployment, {"command": command.id}
+    if command.verb in ("promote", "rollback"):
+        number, before = version_to_promote(store, command)
+        move_alias(
+            store,
+            deployment,
+            "champion",
+            number,
+            expected=before,
+            actor=command.actor,
+            reason=command.reason,
+            evidence=evidence | {"verb": command.verb},
+            now=now,
+        )
+        with store.write() as tx:
+            move_route(tx, Route(deployment, 0, number), now)
+        return {"message": f"champion is version {number}", "version": number, "before": before}
+    status = {"pause": "paused", "resume": "running", "retire": "retired"}[command.verb]
+    with store.write() as tx:
+        tx.update("checkpoints", {"deployment": deployment}, {"status": status})
+        there = get_route(tx, deployment)
+        if command.verb == "retire":
+            move_route(tx, Route(deployment, 0, there.champion if there else None, stage="retired"), now)
+        record_audit(
+            tx, now=now, actor=command.actor, action=command.verb, subject=deployment, reason=command.reason,
+            evidence=evidence,
+        )  # fmt: skip
+    return {"message": f"{deployment} is {status}"}
+
+
+def _command(row: Mapping[str, Any]) -> Command:
+    return Command(
+        id=row["id"],
+        deployment=row["deployment"],
+        verb=row["verb"],
+        arguments=row["arguments"] or {},
+        actor=row["actor"],
+        reason=row["reason"] or "",
+        status=row["status"],
+        asked_at=row["asked_at"],
+        result=row["result"] or {},
+        done_at=row["done_at"],
+    )

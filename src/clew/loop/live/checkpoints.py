@@ -1,0 +1,109 @@
+"""Where a loop stands, on disk: written whole and renamed into place, with a row that names it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from clew.errors import StoreError
+from clew.loop.checkpoint import packed, unpacked
+from clew.storage import Store
+
+FOLDER = "loop"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where the loop of a deployment stands after tick `tick`, lived at `at`; the next one is due then."""
+
+    deployment: str
+    tick: int
+    at: datetime
+    next_tick: datetime
+    status: str
+    state: Mapping[str, Any]
+
+
+def save_checkpoint(store: Store, checkpoint: Checkpoint, positions: Mapping[str, int]) -> None:
+    """Keep it in place of the one before.
+
+    A process killed anywhere in this leaves the one before or the new one, never half of one.
+    """
+    folder = store.folder / FOLDER / checkpoint.deployment
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    content = packed(dict(checkpoint.state))
+    path = folder / f"{checkpoint.tick:08d}-{hashlib.sha256(content).hexdigest()[:16]}.state"
+    _write_whole(path, content)
+    row = {
+        "tick": checkpoint.tick,
+        "at": checkpoint.at,
+        "next_tick": checkpoint.next_tick,
+        "state": path.name,
+        "positions": dict(positions),
+        "status": checkpoint.status,
+    }
+    with store.write() as tx:
+        if not tx.update("checkpoints", {"deployment": checkpoint.deployment}, row):
+            tx.insert("checkpoints", {"deployment": checkpoint.deployment} | row)
+    for old in folder.iterdir():
+        if old != path:
+            old.unlink(missing_ok=True)
+
+
+def load_checkpoint(store: Store, deployment: str) -> Checkpoint | None:
+    """Where the loop stood; None when it never lived.
+
+    Raises
+    ------
+    StoreError
+        When the file is gone or is not what was written.
+    """
+    with store.read() as reader:
+        row = reader.get("checkpoints", deployment=deployment)
+    if row is None:
+        return None
+    path = store.folder / FOLDER / deployment / row["state"]
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StoreError(
+            f"The state of {deployment!r} cannot be read: {path}: {error.strerror}. Bring the file back from a"
+            " copy of the store's folder."
+        ) from error
+    if hashlib.sha256(content).hexdigest()[:16] != path.stem.partition("-")[2]:
+        raise StoreError(
+            f"The state of {deployment!r} in {path} is damaged: its bytes are not what its name says."
+        )
+    return Checkpoint(deployment, row["tick"], row["at"], row["next_tick"], row["status"], unpacked(content))
+
+
+def set_status(store: Store, deployment: str, status: str) -> None:
+    """Say whether the loop runs, is paused or retired."""
+    with store.write() as tx:
+        tx.update("checkpoints", {"deployment": deployment}, {"status": status})
+
+
+def all_positions(store: Store) -> dict[str, dict[str, int]]:
+    """By deployment how far each loop has read the log."""
+    with store.read() as reader:
+        rows = reader.find("checkpoints")
+    return {row["deployment"]: row["positions"] or {} for row in rows}
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

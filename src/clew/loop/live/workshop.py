@@ -1,0 +1,178 @@
+"""Where a deployment's user code is at work: its children, its table as it is now, what fits learn from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from clew.datasets import list_datasets, prepare, read_rows, take_snapshot
+from clew.entities import ModelDeclaration, RowRange, Snapshot
+from clew.loop.live.rows import positions_of
+from clew.storage import Store
+from clew.training import Child, Described
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedProject:
+    """The code that a system runs: captured once, laid out in a folder, and what it declares."""
+
+    root: Path
+    tree: str
+    folder: Path
+    described: tuple[Described, ...]
+
+
+class Workshop:
+    """Children and snapshots of one model; children start when they are needed, and end when they idle.
+
+    Parameters
+    ----------
+    complete
+        Adds to the table, in the types and order of a snapshot, what only the log knows.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        project: CapturedProject,
+        described: Described,
+        complete: Callable[[pa.Table], pa.Table],
+    ) -> None:
+        self.store, self.described, self._project, self._complete = store, described, project, complete
+        self.snapshot: Snapshot | None = None
+        self.rows: pa.Table | None = None
+        self._places: dict[Any, int] = {}
+        self._read: tuple[Any, datetime] | None = None
+        self._children = ExitStack()
+        self._child: Child | None = None
+        self._checker: Child | None = None
+        self._used_at = time.monotonic()
+
+    @property
+    def declaration(self) -> ModelDeclaration:
+        return self.described.model
+
+    # -- children ----------------------------------------------------------------------------------------
+
+    @property
+    def child(self) -> Child:
+        """The child that fits; `is_new` models have to be loaded into another one."""
+        self._used_at = time.monotonic()
+        if self._child is None:
+            self._child = self._start("fits")
+            self._use(self._child)
+        return self._child
+
+    @property
+    def checker(self) -> Child:
+        """The child in which packages are loaded to see whether they answer."""
+        self._used_at = time.monotonic()
+        if self._checker is None:
+            self._checker = self._start("checker")
+            self._use(self._checker)
+        return self._checker
+
+    def _start(self, name: str) -> Child:
+        scratch = self._children.enter_context(self.store.scratch(name))
+        return self._children.enter_context(Child.start(self._project.folder, self._project.root, scratch))
+
+    def _use(self, child: Child) -> None:
+        if self.rows is not None and self.snapshot is not None:
+            child.use(self.rows, self.declaration, self.described.file, self.snapshot.columns)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return self.child.variables
+
+    def rest(self, idle_seconds: float) -> bool:
+        """End the children when nobody has needed them for so long; whether they are gone."""
+        if self._child is None and self._checker is None:
+            return True
+        if time.monotonic() - self._used_at < idle_seconds:
+            return False
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """End the children; they start again when they are needed."""
+        self._child = self._checker = None
+        self._children.close()
+
+    # -- the table ---------------------------------------------------------------------------------------
+
+    def refresh(self, now: datetime) -> bool:
+        """Have a snapshot of the table as it is now in use; whether it is another one than before.
+
+        Raises
+        ------
+        DataError
+            When the source cannot be read, or contradicts what was declared.
+        TrainingFailed
+            When the dataset's function fails.
+        """
+        stamp = self._stamp()
+        if self._read == (stamp, now):
+            return False
+        dataset = self.declaration.dataset
+        text = [
+            column.name
+            for each in list_datasets(self.store)
+            if each.name == dataset.name
+            for column in each.columns
+            if column.type == "string"
+        ]
+        table = self.child.table(self.described.file, dataset.name, text)
+        snapshot = self._snapshot(table, now)
+        self._read = (stamp, now)
+        if self.snapshot is not None and self.snapshot.id == snapshot.id:
+            return False
+        self.use(snapshot)
+        return True
+
+    def use(self, snapshot: Snapshot) -> None:
+        """Let the fits to come learn from this snapshot."""
+        self.snapshot, self.rows = snapshot, read_rows(self.store, snapshot)
+        keys = self.rows.column(self.declaration.dataset.key).to_pylist()
+        self._places = {key: place for place, key in enumerate(keys)}
+        for child in (self._child, self._checker):
+            if child is not None:
+                self._use(child)
+
+    def has_changed(self) -> bool:
+        """Whether the source may hold something else than when it was read."""
+        stamp = self._stamp()
+        return self._read is None or stamp is None or stamp != self._read[0]
+
+    def _snapshot(self, table: pa.Table, now: datetime) -> Snapshot:
+        dataset, code = self.declaration.dataset, self._project.tree
+        known = {each.name: each for each in list_datasets(self.store)}.get(dataset.name)
+        if known is not None:
+            rows, _ = prepare(table, dataset, known.columns, may_change=known.code != code)
+            completed = self._complete(rows)
+            table = table if completed is rows else completed
+        source = dataset.source or "a function"
+        return take_snapshot(self.store, dataset, table, source=source, code=code, now=now)
+
+    def _stamp(self) -> Any:
+        """What changes when the source's files do; None where only reading it can tell."""
+        source = self.declaration.dataset.source
+        if source is None or "://" in source:
+            return None
+        root = self._project.root
+        files = sorted(root.glob(source)) if not Path(source).is_absolute() else [Path(source)]
+        return tuple(
+            (str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()
+        )
+
+    # -- rows of the snapshot ----------------------------------------------------------------------------
+
+    def positions(self, keys: Sequence[Any]) -> tuple[RowRange, ...]:
+        """Where rows with these keys lie in the snapshot in use."""
+        return tuple(RowRange(*run) for run in positions_of(keys, self._places))
