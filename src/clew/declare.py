@@ -158,7 +158,7 @@ def model(
     time_limit: str | timedelta = "1h",
     memory_limit: int | str | None = None,
     allow_code: bool = False,
-    min_requests: int = 20,
+    min_requests: int = 5,
 ) -> Callable[[Callable[..., Any]], ModelSpec]:
     """Declare a model: what it learns from, how it is judged, when it is retrained.
 

@@ -250,7 +250,7 @@ class ModelDeclaration:
     time_limit: Duration = Duration(exact=timedelta(hours=1))
     memory_limit_bytes: int | None = None
     allow_code: bool = False
-    min_requests: int = 20
+    min_requests: int = 5
 
     @property
     def task(self) -> Task:

@@ -15,6 +15,7 @@
     ├── StoreError              the store cannot be opened or written
     │   ├── StoreTooNew         a newer Clew wrote it
     │   ├── StoreBusy           another process holds it
+    │   ├── LogFailed           the prediction log cannot be written
     │   └── ObjectDamaged       stored bytes are not what their name says
     └── MissingExtra            an optional package is not installed
 
@@ -143,6 +144,12 @@ class StoreTooNew(StoreError):
 
 class StoreBusy(StoreError):
     """Another process holds what is needed."""
+
+    http_status = 503
+
+
+class LogFailed(StoreError):
+    """The prediction log cannot be written; what was to be logged must not count as answered."""
 
     http_status = 503
 

@@ -22,6 +22,7 @@ from clew.loop.release import (
     minimum_losses,
     slice_values,
 )
+from clew.loop.simulation import HistoryTraffic
 from clew.loop.standing import FittedModel, Segment
 from clew.loop.world import Candidate
 from clew.registry import ensure_deployment, get_gate, list_versions
@@ -79,11 +80,13 @@ class Scene:
 
 
 def scene(shared: Bench, name: str, number: int, rollout: str = "shadow 1d, canary 20% 1d") -> Scene:
-    declaration = replace(shared.described.model, rollout=parse_rollout(rollout))
+    declaration = replace(shared.described.model, rollout=parse_rollout(rollout), min_requests=0)
     ensure_deployment(shared.store, name, "backtest", "busy_hour", declaration, START)
     fitter, said = shared.fitter(name, number), list[tuple[Decision, GateReport | None]]()
     by = policy(declaration=declaration)
-    desk = ReleaseDesk(fitter, by, name, shared.checker, lambda *announced: said.append(announced))
+    desk = ReleaseDesk(
+        fitter, by, name, shared.checker, HistoryTraffic(fitter), lambda *announced: said.append(announced)
+    )
     champion = fitter.fit("first champion", ((0, 600),), 640)
     challenger = fitter.fit("newest 1W", ((740, 850),), 880)
     return Scene(fitter, desk, champion, challenger, said)

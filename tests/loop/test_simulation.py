@@ -12,7 +12,7 @@ from clew.entities import Decision, GateCheck, GateReport
 from clew.loop.fitter import Fitter
 from clew.loop.release import ReleaseDesk
 from clew.loop.result import Event
-from clew.loop.simulation import Canary, Simulation
+from clew.loop.simulation import Canary, HistoryTraffic, Simulation
 from clew.loop.standing import FittedModel, Segment
 from clew.loop.trace import trace
 from clew.loop.why import why
@@ -40,7 +40,9 @@ class Life:
 
 def life(shared: Bench, name: str, number: int) -> Life:
     """A world with version 1 in office since `BEGIN`, and a challenger who learned after things turned."""
-    declaration = replace(shared.described.model, rollout=parse_rollout("shadow 1d, canary 20% 1d"))
+    declaration = replace(
+        shared.described.model, rollout=parse_rollout("shadow 1d, canary 20% 1d"), min_requests=0
+    )
     ensure_deployment(shared.store, name, "backtest", "busy_hour", declaration, START)
     fitter, heard = shared.fitter(name, number), list[Event]()
     by = policy(declaration=declaration)
@@ -48,7 +50,7 @@ def life(shared: Bench, name: str, number: int) -> Life:
     def announce(decided: Decision, report: GateReport | None) -> None:
         world.announced(decided, report)
 
-    desk = ReleaseDesk(fitter, by, name, shared.checker, announce)
+    desk = ReleaseDesk(fitter, by, name, shared.checker, HistoryTraffic(fitter), announce)
     world = Simulation(fitter, by, desk, 1, heard.append)
     champion = fitter.fit("first champion", ((0, 600),), 640)
     challenger = fitter.fit("newest 1W", ((740, 850),), 880)

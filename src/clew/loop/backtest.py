@@ -34,7 +34,7 @@ from clew.loop.result import (
     VersionSpan,
     Window,
 )
-from clew.loop.simulation import Simulation
+from clew.loop.simulation import HistoryTraffic, Simulation
 from clew.loop.standing import FittedModel
 from clew.registry import ensure_deployment
 from clew.stats.arrays import FloatArray
@@ -156,7 +156,7 @@ def _opened(
     def say(event: Event) -> None:
         on_progress(Progress(_share(event.time, span), event.time, event=event))
 
-    desk = ReleaseDesk(fitter, first.policy, deployment, checker, announce)
+    desk = ReleaseDesk(fitter, first.policy, deployment, checker, HistoryTraffic(fitter), announce)
     world = Simulation(fitter, first.policy, desk, n_models, say)
     metrics = {first.policy.metric.name: first.policy.metric.value(first.judged.raw)}
     version = desk.enter(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -108,6 +109,12 @@ class History:
     def column(self, name: str, start: int, end: int) -> np.ndarray:
         """A column's values on labelled rows ``start`` to ``end``: floats for numbers, else objects."""
         return column_values(self.table.column(name).take(pa.array(self.rows[start:end])))
+
+    def routing_keys(self, start: int, end: int) -> list[Any]:
+        """What requests of rows ``start`` to ``end`` are routed by: the entity, or else the key."""
+        dataset = self.declaration.dataset
+        values: list[Any] = self.column(dataset.entity or dataset.key, start, end).tolist()
+        return values
 
     def feature_columns(self, pieces: Sequence[tuple[int, int]]) -> list[np.ndarray]:
         """Features of runs of labelled rows: numbers as floats (missing as NaN), categories as strings."""

@@ -6,13 +6,15 @@ steps of a job, so each is written down when it is done and can be done again wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import numpy as np
 
-from clew.entities import Decision, GateReport, Version
+from clew.entities import Decision, Finding, GateReport, RolloutStep, Version
 from clew.errors import PackageError, TrainingFailed
 from clew.loop.baselines import baseline_losses
 from clew.loop.fitter import Fitter, Packaged, row_losses
@@ -20,9 +22,10 @@ from clew.loop.gate import ContractFacts, GateFacts, LeakageFacts, ServingFacts,
 from clew.loop.history import as_moment
 from clew.loop.jobs import Job, advance, open_job, restarted
 from clew.loop.policy import Policy
-from clew.loop.rollout import Rollout
-from clew.loop.standing import FittedModel, Pieces, Segment
+from clew.loop.rollout import ROLLBACK_ALPHA, Rollout
+from clew.loop.standing import FittedModel, Pieces, Segment, evidence_ratio
 from clew.loop.world import Candidate, ReleaseOutcome
+from clew.monitoring import store_finding
 from clew.registry import register
 from clew.stats.arrays import FloatArray
 from clew.stats.metrics import Metric, metric_named
@@ -54,6 +57,30 @@ class Judged:
     segments: tuple[Segment, ...]
 
 
+class Traffic(Protocol):
+    """What a rollout does to the requests of a deployment, and sees of them."""
+
+    def stage(self, candidate: FittedModel, step: RolloutStep, now: datetime) -> bool:
+        """Let the candidate take part as `step` says; whether all who answer follow that already."""
+        ...
+
+    def n_requests(self, candidate: FittedModel, now: datetime) -> int:
+        """How many requests the candidate was asked since this was last called."""
+        ...
+
+    def fault(self, candidate: FittedModel, now: datetime) -> Finding | None:
+        """What is wrong with how the candidate answers, labels aside: errors, slowness, other answers."""
+        ...
+
+    def promote(self, candidate: FittedModel, decision: Decision, now: datetime) -> None:
+        """From now on the candidate answers everything."""
+        ...
+
+    def withdraw(self, candidate: FittedModel, decision: Decision, now: datetime) -> None:
+        """From now on the champion answers everything again."""
+        ...
+
+
 class ReleaseDesk:
     """Where releases of one deployment are carried out, one at a time.
 
@@ -63,6 +90,8 @@ class ReleaseDesk:
         A live model, or a backtest's simulated one.
     checker
         A second child, in which packages are loaded to see whether they answer.
+    traffic
+        The requests that rollouts act on.
     announce
         Called with each decision and with each gate's report.
     """
@@ -73,15 +102,17 @@ class ReleaseDesk:
         policy: Policy,
         deployment: str,
         checker: Child,
+        traffic: Traffic,
         announce: Callable[[Decision, GateReport | None], None],
     ) -> None:
         self.fitter, self.policy, self.deployment = fitter, policy, deployment
-        self._checker, self._announce = checker, announce
+        self._checker, self._traffic, self._announce = checker, traffic, announce
         self.versions: dict[str, Version] = {}
         self.package_bytes: dict[str, int] = {}
         self.n_releases = 0
         self.model: FittedModel | None = None
         self._rollout: Rollout | None = None
+        self._staged, self._is_late = -1, False
 
     # -- the door --------------------------------------------------------------------------------------
 
@@ -92,6 +123,7 @@ class ReleaseDesk:
         self.model = None
         self._report: GateReport | None = None
         self._rollout, self._rollout_row = None, 0
+        self._staged, self._is_late = -1, False
         key = f"{self.deployment}/release/{self.n_releases}"
         store, owner = self.fitter.store, self.fitter.thread.owner
         job = open_job(
@@ -186,7 +218,9 @@ class ReleaseDesk:
         assert packaged is not None  # noqa: S101 - the gate passed
         if model.name not in self.versions:
             self.enter(model, packaged, self._report, {}, now, reason=self._candidate.why)
-        self._rollout = Rollout.begin(model.name, self.policy.declaration.rollout, now)
+        declaration = self.policy.declaration
+        self._rollout = Rollout.begin(model.name, declaration.rollout, now, declaration.min_requests)
+        self._staged, self._is_late = -1, False
         self._rollout_row = self.fitter.history.matured(now)
         return job.then("roll out", version=self.versions[model.name].number)
 
@@ -221,22 +255,59 @@ class ReleaseDesk:
     def _roll_out(self, job: Job, now: datetime) -> Job:
         assert self.model is not None  # noqa: S101 - made by the first step
         assert self._rollout is not None  # noqa: S101 - begun by the step before
+        if not self._is_in_force(now):
+            return job
         self._observe(now)
-        if self._rollout.must_roll_back:
-            return self._rolled_back(job, now)
-        before, self._rollout = self._rollout, self._rollout.advanced(now)
+        finding = self._traffic.fault(self.model, now) or self._harm(now)
+        if finding is not None:
+            return self._rolled_back(job, now, finding)
+        before = self._rollout.asked(self._traffic.n_requests(self.model, now))
+        self._rollout = before.advanced(now)
+        if self._rollout.is_complete:
+            return self._promoted(job, now, before)
+        if self._rollout.stage == before.stage:
+            return job
         version = self.versions[self.model.name].number
-        if not self._rollout.is_complete:
-            if self._rollout.stage == before.stage:
-                return job
-            step = self._rollout.steps[self._rollout.stage]
-            sentence = f"version {version} goes on to {step}; rows compared so far: {self._n_compared}"
-            self._announce(Decision("rollout", now, sentence, {"version": version, "stage": str(step)}), None)
-            return job.then("roll out", stage=self._rollout.stage)
+        step = self._rollout.steps[self._rollout.stage]
+        sentence = f"version {version} goes on to {step}; {self._passed(before)}"
+        facts = {"version": version, "stage": str(step), "requests": before.n_requests}
+        self._announce(Decision("rollout", now, sentence, facts), None)
+        self._is_in_force(now)
+        return job.then("roll out", stage=self._rollout.stage)
+
+    def _is_in_force(self, now: datetime) -> bool:
+        """Whether all who answer follow the stage; its time begins when they do."""
+        assert self.model is not None  # noqa: S101 - see _roll_out
+        assert self._rollout is not None  # noqa: S101 - see _roll_out
+        if self._rollout.is_complete or self._staged == self._rollout.stage:
+            return True
+        if not self._traffic.stage(self.model, self._rollout.steps[self._rollout.stage], now):
+            self._is_late = True
+            # A version that cannot be loaded where requests are answered will never be in force.
+            return self._traffic.fault(self.model, now) is not None
+        if self._is_late:
+            self._rollout = self._rollout.in_force(now)
+        self._staged, self._is_late = self._rollout.stage, False
+        return True
+
+    def _passed(self, rollout: Rollout) -> str:
+        """On what the stage that is over rests."""
+        compared = f"rows compared so far: {self._n_compared}"
+        if rollout.is_complete or rollout.saw_enough:
+            return compared
+        return f"passed on time only, n = {rollout.n_requests}; {compared}"
+
+    def _promoted(self, job: Job, now: datetime, before: Rollout) -> Job:
+        assert self.model is not None  # noqa: S101 - see _roll_out
+        version = self.versions[self.model.name].number
         sentence = f"champion is version {version}: {self._candidate.name}, {_REASONS[self._candidate.why]}"
+        if not before.is_complete and not before.saw_enough:
+            sentence += f" (passed on time only, n = {before.n_requests})"
         facts = {"version": version, "candidate": self._candidate.name, "rows": self.model.n_rows,
                  "why": self._candidate.why, "compared": self._n_compared}  # fmt: skip
-        self._announce(Decision("promoted", now, sentence, facts), None)
+        decision = Decision("promoted", now, sentence, facts)
+        self._announce(decision, None)
+        self._traffic.promote(self.model, decision, now)
         return job.ended("done", outcome="promoted")
 
     @property
@@ -255,16 +326,36 @@ class ReleaseDesk:
         self._rollout = self._rollout.observed(ours, theirs, self.policy.margin)
         self._rollout_row = end
 
-    def _rolled_back(self, job: Job, now: datetime) -> Job:
+    def _harm(self, now: datetime) -> Finding | None:
+        """The finding that labels show the candidate to be worse by more than the margin, when they do."""
+        assert self.model is not None  # noqa: S101 - see _roll_out
+        rollout = self._rollout
+        if rollout is None or not rollout.must_roll_back:
+            return None
+        name = f"version {self.versions[self.model.name].number}"
+        ratio = evidence_ratio(rollout.harm)
+        sentence = (
+            f"{name} is worse than the champion by more than the margin on {self._n_compared} rows (evidence"
+            f" 1:{ratio:,.0f})"
+        )
+        return Finding(
+            monitor="rollout risk", level="ticket", subject=name, window_start=rollout.stage_since,
+            window_end=now, found_at=now, value=ratio, lower=1 / ROLLBACK_ALPHA, upper=math.inf,
+            n=self._n_compared, method="paired betting e-process", sentence=sentence,
+        )  # fmt: skip
+
+    def _rolled_back(self, job: Job, now: datetime, finding: Finding) -> Job:
         assert self.model is not None  # noqa: S101 - see _roll_out
         version = self.versions[self.model.name].number
-        sentence = (
-            f"version {version} is rolled back: worse than the champion by more than the margin on"
-            f" {self._n_compared} rows"
+        with self.fitter.store.write() as tx:
+            identity = store_finding(tx, self.deployment, finding)
+        why = finding.sentence.removeprefix(f"version {version} is ")
+        facts = {"version": version, "n": finding.n, "monitor": finding.monitor}
+        decision = Decision(
+            "rolled back", now, f"version {version} is rolled back: {why}", facts, (identity,)
         )
-        self._announce(
-            Decision("rolled back", now, sentence, {"version": version, "n": self._n_compared}), None
-        )
+        self._announce(decision, None)
+        self._traffic.withdraw(self.model, decision, now)
         return job.ended("refused", outcome="rolled back")
 
     def _metrics(self, judged: Judged) -> dict[str, float]:

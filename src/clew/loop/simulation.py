@@ -8,7 +8,7 @@ from datetime import datetime
 
 import numpy as np
 
-from clew.entities import Decision, Finding, GateReport
+from clew.entities import Decision, Finding, GateReport, RolloutStep
 from clew.loop.baselines import dummy_loss
 from clew.loop.fitter import Fitter
 from clew.loop.policy import Policy
@@ -44,6 +44,33 @@ class Canary:
     end: int
     model: FittedModel
     share: float
+
+
+class HistoryTraffic:
+    """The requests of a backtest: each row of history is one, asked at its event time."""
+
+    def __init__(self, fitter: Fitter) -> None:
+        self._fitter, self._since, self._share, self._salt = fitter, 0, 0.0, ""
+
+    def stage(self, candidate: FittedModel, step: RolloutStep, now: datetime) -> bool:
+        # A shadow is asked about every row beside the champion.
+        self._since, self._salt = self._fitter.history.arrived(now), candidate.name
+        self._share = step.share if step.kind == "canary" else 1.0
+        return True
+
+    def n_requests(self, candidate: FittedModel, now: datetime) -> int:  # noqa: ARG002
+        keys = self._fitter.history.routing_keys(self._since, self._fitter.history.arrived(now))
+        self._since += len(keys)
+        return sum(is_in_share(key, self._share, self._salt) for key in keys)
+
+    def fault(self, candidate: FittedModel, now: datetime) -> Finding | None:  # noqa: ARG002
+        return None  # what is answered in history never fails and takes no time
+
+    def promote(self, candidate: FittedModel, decision: Decision, now: datetime) -> None:
+        """The world counts by itself who was in office when."""
+
+    def withdraw(self, candidate: FittedModel, decision: Decision, now: datetime) -> None:
+        """The world counts by itself who was in office when."""
 
 
 class Simulation:
@@ -204,8 +231,7 @@ class Simulation:
         low, high = max(start, canary.start), min(end, canary.end)
         if low >= high:
             return
-        dataset, history = self.policy.declaration.dataset, self.fitter.history
-        keys = history.column(dataset.entity or dataset.key, low, high).tolist()
+        keys = self.fitter.history.routing_keys(low, high)
         salt = canary.model.name
         chosen = low + np.flatnonzero([is_in_share(key, canary.share, salt) for key in keys])
         losses = self.scored(canary.model, low, high).raw

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from clew.registry.packages import PackageInfo, load_package, save_package
     from clew.registry.predictions import Predictions
     from clew.registry.profile import profile_counts, reference_profile
+    from clew.registry.row_models import RowModel, open_row_model
     from clew.registry.signature import Signature
     from clew.registry.stored_packages import fetch_package, store_package
     from clew.registry.versions import (
@@ -39,6 +40,7 @@ _HOMES = {
     "ModelSummary": "versions",
     "PackageInfo": "packages",
     "Predictions": "predictions",
+    "RowModel": "row_models",
     "Signature": "signature",
     "aliases": "alias_moves",
     "audit_log": "audit",
@@ -51,6 +53,7 @@ _HOMES = {
     "list_versions": "versions",
     "load_package": "packages",
     "move_alias": "alias_moves",
+    "open_row_model": "row_models",
     "package_digest": "package_files",
     "profile_counts": "profile",
     "record_audit": "audit",
@@ -66,6 +69,7 @@ __all__ = [
     "ModelSummary",
     "PackageInfo",
     "Predictions",
+    "RowModel",
     "Signature",
     "aliases",
     "audit_log",
@@ -78,6 +82,7 @@ __all__ = [
     "list_versions",
     "load_package",
     "move_alias",
+    "open_row_model",
     "package_digest",
     "profile_counts",
     "record_audit",

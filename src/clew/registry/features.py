@@ -80,7 +80,7 @@ class FeatureColumn:
 
     def codes(self, values: pa.Array) -> np.ndarray:
         """Positions among the levels, shape ``(n_rows,)`` int32; -1 for missing and for unseen."""
-        found = pc.index_in(values, value_set=self.level_values, skip_nulls=True)
+        found = pc.index_in(_one_zero(values), value_set=self.level_values, skip_nulls=True)
         return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int32)
 
     def numbers(self, values: pa.Array) -> np.ndarray:
@@ -119,7 +119,9 @@ class FeatureColumn:
             raise self._wrong(values, _uncastable(values, self.arrow_type)) from None
         # Arrow reads every number but zero as true.
         if pa.types.is_boolean(self.arrow_type) and not pa.types.is_boolean(values.type):
-            changed = pc.fill_null(pc.not_equal(cast.cast(pa.float64()), values.cast(pa.float64())), False)
+            changed = pc.fill_null(
+                pc.not_equal(cast.cast(pa.float64()), values.cast(pa.float64(), safe=False)), False
+            )
             if pc.any(changed).as_py():
                 raise self._wrong(values, changed)
         return cast
@@ -194,7 +196,7 @@ def _model_type(name: str, given: pa.DataType) -> pa.DataType:
 
 
 def _levels(name: str, values: pa.Array) -> tuple[Any, ...]:
-    levels = pc.unique(values).drop_null().to_pylist()
+    levels = pc.unique(_one_zero(values)).drop_null().to_pylist()
     if any(not isinstance(level, str | bool | int | float) for level in levels):
         raise DataError(
             f"Categorical feature {name!r} has values of type {values.type}; categories are strings, whole"
@@ -202,6 +204,11 @@ def _levels(name: str, values: pa.Array) -> tuple[Any, ...]:
             name,
         )
     return tuple(sorted(level for level in levels if level == level))
+
+
+def _one_zero(values: pa.Array) -> pa.Array:
+    """Minus zero as zero: they are equal, but Arrow looks them up as two."""
+    return pc.add(values, pa.scalar(0, values.type)) if pa.types.is_floating(values.type) else values
 
 
 def _has_missing(values: pa.Array) -> bool:

@@ -17,13 +17,12 @@ from typing import Any
 import pyarrow as pa
 
 from clew.entities import Json
-from clew.errors import PackageError
 from clew.registry.features import FeatureColumn
 from clew.registry.flavors.saved import SavedModel
+from clew.registry.package_checks import FORMAT
+from clew.registry.package_files import EXAMPLE_FILE
 from clew.registry.signature import Signature
 
-MLMODEL_FILE, EXAMPLE_FILE, PROFILE_FILE = "MLmodel", "input_example.json", "reference_profile.json"
-FORMAT = 0
 N_EXAMPLE_ROWS = 5
 
 
@@ -70,29 +69,6 @@ def write_json(path: Path, content: Json) -> None:
     # Sorted, and not in ASCII: YAML does not know the pairs of escapes that JSON writes rare letters in.
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     path.write_bytes(f"{text}\n".encode())
-
-
-def read_own(folder: Path) -> Json:
-    """Clew's part of a package's MLmodel file.
-
-    Raises
-    ------
-    PackageError
-        When there is none, or a newer Clew wrote it.
-    """
-    path = folder / MLMODEL_FILE
-    if not path.is_file():
-        raise PackageError(f"{folder} holds no model: it has no file {MLMODEL_FILE}.")
-    try:
-        own: Any = json.loads(path.read_text(encoding="utf-8"))["clew"]
-    except (ValueError, KeyError, TypeError):
-        raise PackageError(f"{path} was not written by Clew: it is not JSON with an entry 'clew'.") from None
-    if own["format"] > FORMAT:
-        raise PackageError(
-            f"{path} has the format {own['format']}, but this Clew reads formats up to {FORMAT}. Install a"
-            " newer Clew."
-        )
-    return dict(own)
 
 
 def example_rows(signature: Signature, example: pa.Table) -> Json:

@@ -1,10 +1,12 @@
-"""What names a package: the digests of its files."""
+"""What a package consists of: its files, and the digests that name it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from pathlib import Path
+
+MLMODEL_FILE, EXAMPLE_FILE, PROFILE_FILE = "MLmodel", "input_example.json", "reference_profile.json"
 
 
 def package_digest(folder: Path) -> str:

@@ -16,18 +16,10 @@ from clew.entities import Json
 from clew.errors import PackageError
 from clew.registry.flavors import lightgbm_text, skops_file
 from clew.registry.flavors.saved import SavedModel
-from clew.registry.flavors.trust import check_loadable
-from clew.registry.mlmodel import (
-    EXAMPLE_FILE,
-    MLMODEL_FILE,
-    PROFILE_FILE,
-    describe,
-    example_rows,
-    read_own,
-    write_json,
-)
+from clew.registry.mlmodel import describe, example_rows, write_json
 from clew.registry.models import LoadedModel, wrap_model
-from clew.registry.package_files import package_digest
+from clew.registry.package_checks import check_package, read_own
+from clew.registry.package_files import EXAMPLE_FILE, MLMODEL_FILE, PROFILE_FILE, package_digest
 from clew.registry.signature import Signature
 
 
@@ -132,20 +124,14 @@ def load_package(
     MissingExtra
         When the library of the model is not installed.
     """
-    own = read_own(folder)
-    if expected_digest is not None and package_digest(folder) != expected_digest:
-        raise PackageError(
-            f"The package in {folder} is {package_digest(folder)[:12]}, but the registry has"
-            f" {expected_digest[:12]}: it was changed or is not complete. Fetch it again."
-        )
-    trusted: dict[str, str] = own["trusted_types"]
-    if trusted and expected_digest is None:
-        raise PackageError(
-            f"The model needs {', '.join(trusted)}, which are trusted only in a package whose digest the"
-            " registry knows. Load it with expected_digest=…, the package of its version."
-        )
-    check_loadable(trusted, own["requirements"], code_folder)
-    return _load_model(folder, own["flavor"], Signature.from_json(own["signature"]), sorted(trusted))
+    own = check_package(folder, code_folder, expected_digest)
+    return load_checked(folder, own)
+
+
+def load_checked(folder: Path, own: Json) -> LoadedModel:
+    """Read a package of which :func:`check_package` said `own`."""
+    signature = Signature.from_json(own["signature"])
+    return _load_model(folder, own["flavor"], signature, sorted(own["trusted_types"]))
 
 
 def version_changes(folder: Path) -> dict[str, tuple[str, str | None]]:

@@ -107,12 +107,12 @@ class FolderObjects(ObjectStore):
                 # Another process was faster, or the object that is there is torn. Either way these
                 # bytes, which are known to be right, may take its place.
                 path.replace(place)
-        _sync_folder(place.parent)
+        sync_folder(place.parent)
 
     def _make_folder(self, folder: Path) -> None:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
 
     @contextmanager
     def _temporary_file(self) -> Iterator[tuple[IO[bytes], Path]]:
@@ -152,7 +152,7 @@ def _sync(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

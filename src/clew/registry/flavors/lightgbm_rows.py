@@ -1,0 +1,213 @@
+"""Rows for LightGBM packages, answered by LightGBM's library without its Python package.
+
+Importing lightgbm brings pandas, scikit-learn and SciPy along where they are installed: some 200 MB in each
+process that predicts. The library alone takes a few.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import platform
+import struct
+import weakref
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clew.entities import Json
+from clew.errors import MissingExtra, PackageError
+from clew.registry.row_values import RowColumn, missing_field, values_getter
+
+if TYPE_CHECKING:
+    from clew.storage.records import Value
+
+MODEL_FILE = "model.lgb"
+_LIBRARY_NAMES = {"Windows": "lib_lightgbm.dll", "Darwin": "lib_lightgbm.dylib"}
+_FLOAT64, _ROW_MAJOR, _NORMAL, _FROM_FIRST, _ALL_TREES = 1, 1, 0, 0, -1
+# A worker is one of several processes on the machine; threads of its own would only take turns.
+_PARAMETERS = b"num_threads=1"
+
+
+class LightGBMRows:
+    """A Booster that answers rows; see :class:`clew.registry.row_models.RowModel`.
+
+    Threads may share it: LightGBM answers single rows of one model one after another, and each call has an
+    answer of its own to write to.
+    """
+
+    def __init__(self, booster: _Booster, columns: Sequence[RowColumn], classes: tuple[Any, ...] | None):
+        self.names = tuple(column.name for column in columns)
+        self.classes = classes
+        self._booster = booster
+        self._values_of = values_getter(self.names)
+        self._readers = [(column.name, column.reader(), column.codes()) for column in columns]
+        self._pack = struct.Struct(f"{len(columns)}d").pack
+
+    @classmethod
+    def open(cls, folder: Path, signature: Json) -> LightGBMRows:
+        """Read the model of a package that was checked.
+
+        Raises
+        ------
+        PackageError
+            When LightGBM cannot read it, or it is not the one that the signature describes.
+        MissingExtra
+            When LightGBM is not installed.
+        """
+        columns = [RowColumn.from_json(column) for column in signature["columns"]]
+        classes = None if signature["classes"] is None else tuple(signature["classes"])
+        booster = _Booster((folder / MODEL_FILE).read_bytes())
+        # LightGBM would read beyond the end of a row that is too short for it.
+        if booster.n_columns != len(columns) or (classes is None and booster.n_outputs != 1):
+            raise PackageError(
+                f"The model takes {booster.n_columns} columns and answers {booster.n_outputs} numbers, which"
+                f" its signature of {len(columns)} columns does not say. Register the model again."
+            )
+        return cls(booster, columns, classes)
+
+    def encode(self, row: Mapping[str, Value]) -> tuple[bytes, tuple[str, ...]]:
+        try:
+            given = self._values_of(row)
+        except KeyError:
+            raise missing_field(row, self.names) from None
+        unseen: tuple[str, ...] = ()
+        numbers: list[float] = []
+        for value, (name, read, codes) in zip(given, self._readers, strict=True):
+            if value is None:
+                numbers.append(math.nan)
+            elif codes is None:
+                numbers.append(read(value))
+            elif (code := codes.get(read(value))) is None:
+                numbers.append(math.nan)
+                unseen += (name,)
+            else:
+                numbers.append(code)
+        return self._pack(*numbers), unseen
+
+    def answer(self, rows: Sequence[bytes]) -> tuple[list[Value], list[tuple[float, ...]] | None]:
+        booster = self._booster
+        numbers = booster.predict_one(rows[0]) if len(rows) == 1 else booster.predict_many(rows)
+        classes = self.classes
+        if classes is None:
+            return list(numbers), None
+        n = booster.n_outputs
+        # A model that saw one class only has a second column that no class belongs to.
+        if n == 1:
+            probabilities = [(1.0 - number, number)[: len(classes)] for number in numbers]
+        else:
+            starts = range(0, len(numbers), n)
+            probabilities = [tuple(numbers[start : start + n][: len(classes)]) for start in starts]
+        return [classes[row.index(max(row))] for row in probabilities], probabilities
+
+
+class _Booster:
+    """A model in LightGBM's memory."""
+
+    def __init__(self, text: bytes) -> None:
+        library = _library()
+        handle, fast, n_iterations = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int()
+        # Not at the end of the process, which frees everything at once.
+        weakref.finalize(self, _free, library, handle, fast).atexit = False
+        _check(
+            library.LGBM_BoosterLoadModelFromString(text, ctypes.byref(n_iterations), ctypes.byref(handle))
+        )
+        n_columns, n_outputs = ctypes.c_int(), ctypes.c_int64()
+        _check(library.LGBM_BoosterGetNumFeature(handle, ctypes.byref(n_columns)))
+        _check(
+            library.LGBM_BoosterCalcNumPredict(
+                handle, 1, _NORMAL, _FROM_FIRST, _ALL_TREES, ctypes.byref(n_outputs)
+            )
+        )
+        _check(
+            library.LGBM_BoosterPredictForMatSingleRowFastInit(
+                handle, _NORMAL, _FROM_FIRST, _ALL_TREES, _FLOAT64, n_columns, _PARAMETERS, ctypes.byref(fast)
+            )
+        )
+        self._handle, self._fast = handle, fast
+        self.n_columns, self.n_outputs = n_columns.value, n_outputs.value
+        self._n_bytes = 8 * self.n_columns
+        self._one_answer = ctypes.c_double * self.n_outputs
+        self._predict_one = library.LGBM_BoosterPredictForMatSingleRowFast
+        self._predict_many = library.LGBM_BoosterPredictForMat
+
+    def predict_one(self, row: bytes) -> list[float]:
+        self._require_length(row)
+        answer = self._one_answer()
+        _check(self._predict_one(self._fast, row, ctypes.byref(ctypes.c_int64()), answer))
+        return answer[:]
+
+    def predict_many(self, rows: Sequence[bytes]) -> list[float]:
+        for row in rows:
+            self._require_length(row)
+        if not rows:
+            return []
+        answer = (ctypes.c_double * (self.n_outputs * len(rows)))()
+        _check(
+            self._predict_many(
+                self._handle,
+                b"".join(rows),
+                _FLOAT64,
+                ctypes.c_int32(len(rows)),
+                ctypes.c_int32(self.n_columns),
+                _ROW_MAJOR,
+                _NORMAL,
+                _FROM_FIRST,
+                _ALL_TREES,
+                _PARAMETERS,
+                ctypes.byref(ctypes.c_int64()),
+                answer,
+            )
+        )
+        return answer[:]
+
+    def _require_length(self, row: bytes) -> None:
+        if len(row) != self._n_bytes:
+            raise ValueError(
+                f"a row of {len(row) // 8} numbers was encoded by another model; this one takes"
+                f" {self.n_columns}"
+            )
+
+
+def _free(library: ctypes.CDLL, handle: ctypes.c_void_p, fast: ctypes.c_void_p) -> None:
+    if fast.value is not None:
+        library.LGBM_FastConfigFree(fast)
+    if handle.value is not None:
+        library.LGBM_BoosterFree(handle)
+
+
+def _check(code: int) -> None:
+    if code != 0:
+        said = _library().LGBM_GetLastError().decode(errors="replace")
+        raise PackageError(f"LightGBM {version('lightgbm')} cannot use the model: {said}")
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    path = _library_path()
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise PackageError(f"LightGBM's library {path} cannot be loaded: {error}") from None
+    library.LGBM_GetLastError.restype = ctypes.c_char_p
+    return library
+
+
+def _library_path() -> Path:
+    """Where the installed LightGBM keeps its library; found without importing it."""
+    found = find_spec("lightgbm")
+    if found is None or found.origin is None:
+        raise MissingExtra("lightgbm", "lightgbm", "This model")
+    package = Path(found.origin).parent
+    name = _LIBRARY_NAMES.get(platform.system(), "lib_lightgbm.so")
+    for path in (package / "lib" / name, package / "bin" / name, package.parent / name):
+        if path.is_file():
+            return path
+    try:
+        installed = version("lightgbm")
+    except PackageNotFoundError:
+        installed = ""
+    raise PackageError(f"LightGBM {installed} is installed in {package}, but without its library {name}.")
