@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -27,11 +28,15 @@ from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.fitter import Fitter, Thread
 from clew.loop.history import History
 from clew.loop.jobs import Job, handed_back, open_job, record, restarted
+from clew.loop.live.model import Surroundings
+from clew.loop.live.system import Live
+from clew.loop.live.workshop import CapturedProject
 from clew.loop.policy import metric_of
-from clew.loop.result import BacktestResult, OnProgress, Progress, Reason, ThreadNode, TryResult
+from clew.loop.result import BacktestResult, Event, OnProgress, Progress, Reason, ThreadNode, TryResult
 from clew.loop.trace import trace
 from clew.loop.trial import Trial, try_result
 from clew.loop.why import why
+from clew.serving.doorbell import RUN_FOLDER, Doorbell
 from clew.storage import Store, open_store
 from clew.tracking import CodeTree, capture_code, capture_environment, materialise_code, this_owner
 from clew.training import Child, Described
@@ -130,6 +135,25 @@ class Workspace:
             digest = self.store.objects.put(msgspec.json.encode(result))
             record(self.store, replace(job.ended("done"), result=digest), self._clock())
             return result
+
+    @contextmanager
+    def live(self, *, on_event: Callable[[str, Event], None]) -> Iterator[Live]:
+        """The loops of all models that the project declares, on its store; the caller moves their clock."""
+        with ExitStack() as stack:
+            child, tree, described = stack.enter_context(self._child(_ignore))
+            child.close()  # each model's workshop starts its own when it needs one
+            project = CapturedProject(self.settings.root, tree.id, child.code_folder, tuple(described))
+            around = Surroundings(
+                store=self.store,
+                settings=self.settings,
+                project=project,
+                doorbell=Doorbell(self.store.folder / RUN_FOLDER),
+                slot=threading.BoundedSemaphore(self.settings.budget.max_parallel_fits),
+                clock=self._clock,
+                on_event=on_event,
+            )
+            params = {each.model.name: self._params(each.model, {}) for each in described}
+            yield stack.enter_context(Live(around, params))
 
     # -- records ---------------------------------------------------------------------------------------
 

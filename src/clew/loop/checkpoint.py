@@ -11,7 +11,7 @@ import io
 import math
 import zlib
 from collections import deque
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from importlib import import_module
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from clew.errors import StoreError
+from clew.storage.records import Failure, Label, Prediction, decode_record, encode_record
 
 FORMAT = 1
 _LEVEL = 1  # tracks of losses are mostly zeros and NaN: the fastest level takes nearly all of it away
@@ -74,6 +75,8 @@ def _plain(value: Any) -> Any:
         return ["dict", *([_plain(key), _plain(each)] for key, each in value.items())]
     if isinstance(value, datetime):
         return ["datetime", value.isoformat()]
+    if isinstance(value, date):
+        return ["date", value.isoformat()]
     if isinstance(value, timedelta):
         return ["timedelta", value.days, value.seconds, value.microseconds]
     return _plain_record(value)
@@ -88,6 +91,8 @@ def _plain_array(value: Any) -> Any:
 
 
 def _plain_record(value: Any) -> Any:
+    if isinstance(value, Prediction | Failure | Label):
+        return ["logged", encode_record(value)]
     if isinstance(value, pa.Table):
         sink = io.BytesIO()
         with pa.ipc.new_stream(sink, value.schema) as writer:
@@ -143,6 +148,8 @@ _MAKERS: dict[str, Any] = {
     "dict": lambda parts: {_alive(key): _alive(each) for key, each in parts},
     "datetime": lambda parts: datetime.fromisoformat(parts[0]),
     "timedelta": lambda parts: timedelta(parts[0], parts[1], parts[2]),
+    "date": lambda parts: date.fromisoformat(parts[0]),
+    "logged": lambda parts: decode_record(parts[0]),
     "scalar": lambda parts: _array(parts)[()],
     "array": _array,
     "objects": _objects,

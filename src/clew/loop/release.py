@@ -153,6 +153,11 @@ class ReleaseDesk:
         return any(other.name == model.name for other in involved)
 
     @property
+    def stage_ends(self) -> datetime | None:
+        """When the time of the stage under way is over; None without one."""
+        return None if self.job.is_over or self._rollout is None else self._rollout.ends
+
+    @property
     def canary(self) -> tuple[FittedModel, float] | None:
         """The candidate that answers a share of the requests now, and that share."""
         if (

@@ -11,6 +11,9 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+RUN_FOLDER = "run"
+"""In the store's folder: where the processes of a running system meet."""
+
 FILE = "doorbell"
 _N_BYTES = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -72,8 +72,8 @@ def load_checkpoint(store: Store, deployment: str) -> Checkpoint | None:
         content = path.read_bytes()
     except OSError as error:
         raise StoreError(
-            f"The state of {deployment!r} cannot be read: {path}: {error.strerror}. Bring the file back from a"
-            " copy of the store's folder."
+            f"The state of {deployment!r} cannot be read: {path}: {error.strerror}. Bring the file back from"
+            " a copy of the store's folder."
         ) from error
     if hashlib.sha256(content).hexdigest()[:16] != path.stem.partition("-")[2]:
         raise StoreError(

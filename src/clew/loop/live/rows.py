@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -289,11 +289,20 @@ class LiveRows:
         return as_time(delay.after(as_moment(time)))
 
     def _own(self, key: Any) -> Any:
-        """A key as the table has it: a day or moment travels as text."""
+        """A key as the table has it: a day or moment travels as text.
+
+        What cannot be one is left as it is: nobody's row has that key, so it waits in vain and harms nobody.
+        """
         kind = self.history.table.schema.field(self.declaration.dataset.key).type
-        if isinstance(key, str) and not pa.types.is_string(kind):
-            return pa.scalar(key).cast(kind).as_py()
-        return key
+        if not isinstance(key, str) or not pa.types.is_temporal(kind):
+            return key
+        try:
+            moment = datetime.fromisoformat(key)
+        except ValueError:
+            return key
+        if pa.types.is_date(kind):
+            return moment.date()
+        return moment.replace(tzinfo=moment.tzinfo or UTC)
 
     # -- life beyond a process -------------------------------------------------------------------------
 

@@ -1,0 +1,471 @@
+"""The loop of one running model: it goes live, lives its ticks, obeys people, and survives its process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from clew.config import Settings
+from clew.datasets import feature_names, get_snapshot
+from clew.entities import Decision, Json, Param, Version
+from clew.errors import ClewError, UsageError
+from clew.loop.commands import Command, carry_out, version_to_promote, waiting_commands
+from clew.loop.first import FirstChampion, first_champion, first_decision
+from clew.loop.fitter import Packaged, Thread
+from clew.loop.history import History
+from clew.loop.live.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from clew.loop.live.fitter import LiveFitter
+from clew.loop.live.rows import LiveRows, matured_history
+from clew.loop.live.traffic import LiveTraffic
+from clew.loop.live.workshop import CapturedProject, Workshop
+from clew.loop.live.world import LiveWorld
+from clew.loop.model_loop import ModelLoop
+from clew.loop.policy import Policy, metric_of
+from clew.loop.release import ReleaseDesk
+from clew.loop.result import Event
+from clew.loop.standing import FittedModel
+from clew.registry import aliases, ensure_deployment, get_version, list_versions, move_alias, record_audit
+from clew.registry.routes import get_route
+from clew.serving.doorbell import Doorbell
+from clew.storage import Store
+from clew.tracking import capture_environment, this_owner
+from clew.training import Described
+
+log = logging.getLogger("clew.loop")
+
+ROOM_FOR_ROWS = 4096
+"""Rows that a new loop has room for beyond those it begins with; it makes more when they come."""
+
+TRY_AGAIN = timedelta(days=1)
+"""When a model that could not go live is tried again: by then there may be more rows."""
+
+ROLLOUT_LOOK = timedelta(minutes=1)
+"""How often a rollout's requests are looked at between ticks, so that a fault does not wait for the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveStatus:
+    """Where a running model stands, over its `n` newest matured rows; `value` is None when there are none."""
+
+    deployment: str
+    metric: str
+    value: float | None
+    n: int
+    version: int | None
+    stage: str
+    status: str
+    next_tick: datetime | None
+    sentence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the loops of one system share."""
+
+    store: Store
+    settings: Settings
+    project: CapturedProject
+    doorbell: Doorbell
+    slot: AbstractContextManager[Any]
+    clock: Callable[[], datetime]
+    on_event: Callable[[str, Event], None]
+    seed: int = 0
+
+
+class LiveModel:
+    """The loop of one deployment. Its methods may be called from any thread, one at a time."""
+
+    def __init__(self, around: Surroundings, described: Described, params: Mapping[str, Param]) -> None:
+        self._around, self._described, self._params = around, described, params
+        self.deployment = described.model.name
+        self.status, self.sentence = "new", ""
+        self.next_tick: datetime | None = None
+        self._n_ticks = 0
+        self._loop: ModelLoop | None = None
+        self._lock = threading.RLock()
+        self._workshop = Workshop(around.store, around.project, described, self._completed)
+
+    # -- life --------------------------------------------------------------------------------------------
+
+    def start(self, now: datetime) -> None:
+        """Go on where a checkpoint says, or go live; a model that cannot is tried again later."""
+        with self._lock:
+            declaration, store = self._described.model, self._around.store
+            ensure_deployment(store, self.deployment, "live", declaration.name, declaration, now)
+            try:
+                checkpoint = load_checkpoint(store, self.deployment)
+                if checkpoint is None:
+                    self._go_live(now)
+                else:
+                    self._go_on(checkpoint, now)
+            except ClewError as error:
+                # The other models of the project go live all the same; this one says what it waits for.
+                self.status, self.sentence = "waiting", str(error).partition("\n")[0]
+                self.next_tick = now + TRY_AGAIN
+                log.warning("a model cannot go live", extra={"model": self.deployment, "why": self.sentence})
+                self._tell(now, "not live", f"{self.deployment} cannot go live: {self.sentence}")
+
+    @property
+    def next_due(self) -> datetime | None:
+        """When it has something to do: a tick, or the end of a rollout's stage."""
+        if self.next_tick is None or self._loop is None or self._loop.releasing is None:
+            return self.next_tick
+        ends = self._desk.stage_ends
+        return self.next_tick if ends is None else min(self.next_tick, max(ends, self._lived_until))
+
+    def advance(self, until: datetime) -> None:
+        """Live through everything that is due by `until`, each at its own moment."""
+        with self._lock:
+            while (due := self.next_due) is not None and due <= until:
+                if self._loop is None:
+                    self.start(due)
+                else:
+                    self._live(due)
+
+    def look(self, now: datetime) -> None:
+        """Between ticks: a candidate whose requests go wrong is not left to the next tick."""
+        with self._lock:
+            if self._loop is None or self._loop.releasing is None or self._traffic.trial is None:
+                return
+            if now >= self._lived_until + ROLLOUT_LOOK:
+                self._live(now)
+
+    def _live(self, now: datetime) -> None:
+        assert self._loop is not None  # noqa: S101 - advance() looked
+        self._fitter.wake()
+        self._world.take_in(now, grace=self._policy.tick)
+        self._loop.is_paused = self.status == "paused"
+        self._loop.tick(now)
+        self._lived_until = now + timedelta(microseconds=1)
+        if self.next_tick is not None and now >= self.next_tick:
+            self._n_ticks += 1
+            self.next_tick += self._policy.tick
+        self._save(now)
+
+    def rest(self, idle_seconds: float) -> None:
+        """Let the children go when nothing was asked of them for so long."""
+        with self._lock:
+            self._workshop.rest(idle_seconds)
+
+    def close(self) -> None:
+        with self._lock:
+            self._workshop.close()
+
+    # -- going live --------------------------------------------------------------------------------------
+
+    def _go_live(self, now: datetime) -> None:
+        around, declaration = self._around, self._described.model
+        self._workshop.refresh(now)
+        table, snapshot = self._workshop.rows, self._workshop.snapshot
+        assert table is not None  # noqa: S101 - refresh() has just read it
+        assert snapshot is not None  # noqa: S101 - see above
+        features = feature_names(snapshot.columns, declaration.dataset, declaration.not_features)
+        rows = LiveRows(matured_history(History.of(declaration, table, features), now))
+        self._assemble(rows, snapshot.id)
+        first = first_champion(
+            self._fitter,
+            self._workshop.checker,
+            now,
+            n_models=len(around.project.described),
+            budget=around.settings.budget.false_pages_per_quarter,
+            fits_per_day=around.settings.budget.fits_per_day,
+        )
+        self._policy, self._level = first.policy, first.policy.metric.value(first.judged.raw)
+        self._furnish()
+        version = self._enter(first, now)
+        self._loop = ModelLoop(
+            first.policy, self._world, first.model, first.reference, len(rows) + ROOM_FOR_ROWS, now
+        )
+        self.status, self.sentence, self._n_ticks = "running", "", 0
+        self.next_tick, self._lived_until = now + first.policy.tick, now
+        self._take_first_office(first, version, now)
+        self._save(now)
+
+    def _enter(self, first: FirstChampion, now: datetime) -> Version:
+        metrics = {first.policy.metric.name: self._level}
+        version = self._desk.enter(
+            first.model, first.packaged, first.report, metrics, now, reason="first champion"
+        )
+        self._world.decided(first_decision(first, now), first.model)
+        self._world.take_office(first.model, now)
+        return version
+
+    def _take_first_office(self, first: FirstChampion, version: Version, now: datetime) -> None:
+        """Put the first version in office, unless a person chose another one, or the gate failed it."""
+        chosen = aliases(self._around.store, self.deployment).get("champion")
+        if chosen is not None and chosen != version.number:
+            self._person_chose(chosen, now)
+            return
+        if chosen is None and first.report.outcome == "fail":
+            failed = next(check for check in first.report.checks if check.outcome == "fail")
+            self.sentence = (
+                f"the first model failed the gate: {failed.name}: {failed.sentence}. To serve it all the"
+                f" same: clew promote {self.deployment} {version.number} --reason '…'"
+            )
+            self._tell(now, "not live", f"{self.deployment} waits: {self.sentence}")
+            self._traffic.end_trial(now)
+            return
+        reason, evidence = "first champion", {"gate": first.report.outcome}
+        self._traffic.set_champion(version.number, "loop", reason, evidence, now)
+        move_alias(
+            self._around.store, self.deployment, "anchor", version.number, expected=None, actor="loop",
+            reason=reason, evidence=evidence, now=now,
+        )  # fmt: skip
+
+    # -- what it is made of ------------------------------------------------------------------------------
+
+    def _assemble(self, rows: LiveRows, snapshot: str) -> None:
+        around, declaration = self._around, self._described.model
+        thread = Thread(
+            snapshot=get_snapshot(around.store, snapshot),
+            code=around.project.tree,
+            environment=capture_environment(
+                around.store, now=around.clock(), variables=self._workshop.variables
+            ),
+            params=self._params,
+            seed=around.seed,
+            owner=this_owner(),
+        )
+        prefix = f"live/{self.deployment}"
+        metric = metric_of(declaration)
+        self._rows = rows
+        self._fitter = LiveFitter(
+            around.store, self._workshop, rows, thread, metric, prefix, around.clock, around.slot
+        )
+
+    def _furnish(self) -> None:
+        """The desk, the traffic and the world of a policy."""
+        around = self._around
+
+        def announce(decision: Decision, report: Any) -> None:
+            self._world.announced(decision, report)
+
+        versions: dict[str, Version] = {}
+        self._traffic = LiveTraffic(around.store, self.deployment, self._fitter, versions, around.doorbell)
+        self._desk = ReleaseDesk(
+            self._fitter,
+            self._policy,
+            self.deployment,
+            lambda: self._workshop.checker,
+            self._traffic,
+            announce,
+        )
+        self._desk.versions = versions
+        self._world = LiveWorld(
+            around.store,
+            self._fitter,
+            self._policy,
+            self._desk,
+            self._traffic,
+            around.settings.notifications,
+            len(around.project.described),
+            around.on_event,
+        )
+
+    def _completed(self, table: Any) -> Any:
+        """The table with what only the log knows; before there is a log, the table itself."""
+        rows = getattr(self, "_rows", None)
+        return table if rows is None else rows.completed(table)
+
+    def _tell(self, now: datetime, kind: str, sentence: str) -> None:
+        self._around.on_event(self.deployment, Event(now, kind, sentence))
+
+    # -- life beyond a process ---------------------------------------------------------------------------
+
+    def _save(self, now: datetime) -> None:
+        assert self._loop is not None  # noqa: S101 - only what lives is saved
+        assert self.next_tick is not None  # noqa: S101 - see above
+        policy = {field.name: getattr(self._policy, field.name) for field in fields(Policy)}
+        state = {
+            "policy": {
+                name: value for name, value in policy.items() if name not in ("declaration", "metric")
+            },
+            "level": self._level,
+            "lived_until": self._lived_until,
+            "sentence": self.sentence,
+            "snapshot": self._fitter.thread.snapshot.id,
+            "rows": self._rows.state(),
+            "fitter": self._fitter.state(),
+            "desk": self._desk.state(),
+            "world": self._world.state(),
+            "loop": self._loop.state(),
+        }
+        checkpoint = Checkpoint(self.deployment, self._n_ticks, now, self.next_tick, self.status, state)
+        save_checkpoint(self._around.store, checkpoint, self._world.positions)
+
+    def _go_on(self, checkpoint: Checkpoint, now: datetime) -> None:
+        state, declaration = checkpoint.state, self._described.model
+        self._workshop.use(get_snapshot(self._around.store, state["snapshot"]))
+        rows = LiveRows.restored(state["rows"] | {"declaration": declaration})
+        self._assemble(rows, state["snapshot"])
+        self._fitter.restore(state["fitter"])
+        self._level = state["level"]
+        self._policy = self._policy_now(state["policy"])
+        self._furnish()
+        versions = self._traffic_versions(state["desk"])
+        self._desk.restore(state["desk"] | {"versions": versions})
+        self._world.restore(state["world"])
+        loop = object.__new__(ModelLoop)
+        loop.policy, loop.world = self._policy, self._world
+        loop.restore(state["loop"])
+        self._loop = loop
+        self.status, self.sentence = checkpoint.status, state["sentence"]
+        self._n_ticks, self.next_tick = checkpoint.tick, checkpoint.next_tick
+        self._lived_until = state["lived_until"]
+        self._follow_records(now)
+
+    def _traffic_versions(self, desk: Mapping[str, Any]) -> dict[str, Version]:
+        """The one mapping that desk and traffic share, with what the desk knew."""
+        versions: dict[str, Version] = self._desk.versions
+        versions.update(desk["versions"])
+        return versions
+
+    def _policy_now(self, stored: Mapping[str, Any]) -> Policy:
+        """The policy that life began with, for the declaration as it is now."""
+        declaration = self._described.model
+        metric = metric_of(declaration)
+        policy = Policy(declaration=declaration, metric=metric, **stored)
+        margin = metric.loss_margin(self._level, declaration.margin.absolute(self._level)) / policy.bound
+        return replace(policy, margin=margin, fits_per_day=self._around.settings.budget.fits_per_day)
+
+    def _follow_records(self, now: datetime) -> None:
+        """What people changed while nothing ran is in the records: follow it."""
+        assert self._loop is not None  # noqa: S101 - just restored
+        chosen = aliases(self._around.store, self.deployment).get("champion")
+        if chosen is not None and chosen != self._desk.versions[self._loop.champion.name].number:
+            self._person_chose(chosen, now)
+            self._save(now)
+        route = self._route()
+        if self.status != "retired" and chosen is not None and (route is None or route.champion is None):
+            self._traffic.end_trial(now)
+
+    def _route(self) -> Any:
+        with self._around.store.read() as reader:
+            return get_route(reader, self.deployment)
+
+    # -- people ------------------------------------------------------------------------------------------
+
+    def run_commands(self, now: datetime) -> int:
+        """Carry out what people told this deployment; how much that was."""
+        with self._lock:
+            told = waiting_commands(self._around.store, self.deployment)
+            for command in told:
+                carry_out(self._around.store, command, lambda each: self._obey(each, now), now)
+            return len(told)
+
+    def _obey(self, command: Command, now: datetime) -> Json:
+        if self._loop is None:
+            raise UsageError(f"{self.deployment} is not live: {self.sentence or 'it has not begun yet'}")
+        self._fitter.wake()
+        actions: dict[str, Callable[[Command, datetime], Json]] = {
+            "promote": self._promote,
+            "rollback": self._promote,
+            "pause": self._set_status,
+            "resume": self._set_status,
+            "retire": self._set_status,
+            "retrain": self._retrain,
+        }
+        result = actions[command.verb](command, now)
+        self._save(now)
+        return result
+
+    def _promote(self, command: Command, now: datetime) -> Json:
+        number, before = version_to_promote(self._around.store, command)
+        evidence = {"command": command.id, "verb": command.verb}
+        sentence = f"{command.actor} says: {command.verb} to version {number}: {command.reason}"
+        kind = "promoted" if command.verb == "promote" else "rolled back"
+        facts = evidence | {"version": number, "before": before, "actor": command.actor}
+        self._world.decided(Decision(kind, now, sentence, facts), self._model_of(number))
+        self._traffic.set_champion(number, command.actor, command.reason, evidence, now, expected=before)
+        self._person_chose(number, now)
+        if command.verb == "rollback" and before is not None:
+            assert self._loop is not None  # noqa: S101 - _obey() looked
+            self._loop.banish(self._model_of(before))
+        if self.status == "retired":
+            self.status = "running"
+        self.sentence = ""
+        return {"message": f"champion is version {number}", "version": number, "before": before}
+
+    def _person_chose(self, number: int, now: datetime) -> None:
+        assert self._loop is not None  # noqa: S101 - whoever calls has looked
+        self._desk.withdraw(now, "a person chose another champion")
+        model = self._model_of(number)
+        self._traffic.end_trial(now)
+        self._loop.put_in_office(model)
+        self._world.take_office(model, now)
+
+    def _model_of(self, number: int) -> FittedModel:
+        """A version as the loop knows it; one that it did not make is loaded from its package."""
+        if number in self._world.models:
+            return self._world.models[number]
+        version = get_version(self._around.store, self.deployment, number)
+        rows = ((0, len(self._rows)),)
+        model = FittedModel(f"version {number}", version.run, rows, len(self._rows))
+        self._fitter.packages[model.name] = Packaged(version.package, version.flavor, 0)
+        self._desk.versions[model.name] = version
+        self._desk.package_bytes[model.name] = 0
+        self._world.models[number] = model
+        return model
+
+    def _set_status(self, command: Command, now: datetime) -> Json:
+        self.status = {"pause": "paused", "resume": "running", "retire": "retired"}[command.verb]
+        if command.verb == "retire":
+            self._desk.withdraw(now, "retired")
+            self._traffic.retire(now)
+            if self._loop is not None:
+                self._loop.releasing = None
+        if command.verb == "resume" and self._route_is_retired():
+            self._traffic.end_trial(now)
+        with self._around.store.write() as tx:
+            record_audit(
+                tx, now=now, actor=command.actor, action=command.verb, subject=self.deployment,
+                reason=command.reason, evidence={"command": command.id},
+            )  # fmt: skip
+        return {"message": f"{self.deployment} is {self.status}"}
+
+    def _route_is_retired(self) -> bool:
+        route = self._route()
+        return route is not None and route.stage == "retired"
+
+    def _retrain(self, command: Command, now: datetime) -> Json:
+        assert self._loop is not None  # noqa: S101 - _obey() looked
+        self._loop.orders.ask(f"{command.actor} asked: {command.reason}")
+        with self._around.store.write() as tx:
+            record_audit(
+                tx, now=now, actor=command.actor, action="retrain", subject=self.deployment,
+                reason=command.reason, evidence={"command": command.id},
+            )  # fmt: skip
+        return {"message": "a candidate is ordered at the next look", "next_tick": f"{self.next_tick}"}
+
+    # -- what it looks like ------------------------------------------------------------------------------
+
+    def describe(self) -> LiveStatus:
+        """Where it stands now."""
+        route, loop = self._route(), self._loop
+        value, n = None, 0
+        if loop is not None:
+            recent = loop.losses[max(0, loop.seen - self._policy.window // 2) : loop.seen]
+            known = recent[~np.isnan(recent)]
+            n = len(known)
+            value = self._policy.metric.value_of_loss(float(known.mean()) * self._policy.bound) if n else None
+        return LiveStatus(
+            deployment=self.deployment,
+            metric=self._described.model.metric,
+            value=value,
+            n=n,
+            version=route.champion if route else None,
+            stage=route.stage if route else "none",
+            status=self.status,
+            next_tick=self.next_tick,
+            sentence=self.sentence,
+        )
+
+    def versions(self) -> list[Version]:
+        return list_versions(self._around.store, self.deployment)

@@ -1,0 +1,79 @@
+"""A running system: the loops of all models of a project, driven by one clock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from types import TracebackType
+from typing import TypeVar
+
+from clew.entities import Param
+from clew.loop.live.model import LiveModel, LiveStatus, Surroundings
+
+T = TypeVar("T")
+
+IDLE_SECONDS = 120.0
+"""After this long without work the training children end, and memory is given back."""
+
+
+class Live:
+    """The loops of all models of a project.
+
+    Each model lives its own moments in order; models live beside each other, so a long fit of one does not
+    hold up the checks of another.
+    """
+
+    def __init__(self, around: Surroundings, params: Mapping[str, Mapping[str, Param]]) -> None:
+        self._models = [
+            LiveModel(around, described, params[described.model.name])
+            for described in around.project.described
+        ]
+        self._threads = ThreadPoolExecutor(max(1, len(self._models)), thread_name_prefix="clew loop")
+        self._advancing = threading.Lock()
+
+    def start(self, now: datetime) -> None:
+        """Go live: models that lived before go on, the others get their first champions."""
+        self._each(lambda model: model.start(now))
+
+    @property
+    def next_due(self) -> datetime | None:
+        """When the next check, fit, gate or rollout step is due; None when nothing is."""
+        return min((due for model in self._models if (due := model.next_due) is not None), default=None)
+
+    def advance(self, until: datetime) -> None:
+        """Do everything due by then, each at its own moment; repeating it does nothing twice."""
+        with self._advancing:
+            self._each(lambda model: model.advance(until))
+
+    def look(self, now: datetime) -> None:
+        """Between checks: watch the requests of rollouts, and let idle children go."""
+        with self._advancing:
+            self._each(lambda model: model.look(now))
+            self._each(lambda model: model.rest(IDLE_SECONDS))
+
+    def run_commands(self, now: datetime) -> int:
+        """Carry out what people asked for; how much that was."""
+        return sum(self._each(lambda model: model.run_commands(now)))
+
+    def status(self, now: datetime) -> list[LiveStatus]:  # noqa: ARG002 - a model knows its own moment
+        """Where each model stands."""
+        return [model.describe() for model in self._models]
+
+    def close(self) -> None:
+        """End the children; what was lived is kept."""
+        self._threads.shutdown(wait=True)
+        for model in self._models:
+            model.close()
+
+    def __enter__(self) -> Live:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _each(self, work: Callable[[LiveModel], T]) -> list[T]:
+        return list(self._threads.map(work, self._models))
