@@ -226,3 +226,14 @@ def test_flags_count_unseen_categories_and_values_missing_where_training_had_the
         "city": {"unseen": 1, "missing": 1},
     }
     assert signature_of(rides(has_gaps=True)).flags(rides(50, has_gaps=True)) == {}
+
+
+def test_minus_zero_is_the_category_zero() -> None:
+    signature = one([-0.0, 1.0, 0.0], is_categorical=True)
+    assert signature.columns[0].levels == (0.0, 1.0)
+    assert signature.flags(pa.table({"x": [-0.0, 0.0, 1.0]})) == {}
+
+
+def test_a_number_too_long_to_be_a_flag_is_named() -> None:
+    with pytest.raises(DataError, match=r"was bool in training, but now has 1152921504606846976 in row 1"):
+        one([True, False]).read(pa.table({"x": [1, 2**60]}))

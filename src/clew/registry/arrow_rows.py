@@ -20,14 +20,14 @@ class ArrowRows:
     """A loaded model that answers rows; see :class:`clew.registry.row_models.RowModel`."""
 
     def __init__(self, model: LoadedModel) -> None:
-        columns = [RowColumn(column.name, column.type, column.levels) for column in model.signature.columns]
         self._model = model
         self._types = {column.name: column.arrow_type for column in model.signature.columns}
         self._values_of = values_getter(model.signature.names)
-        self._readers = [
-            (column.name, _reader(column, described), column.codes())
-            for column, described in zip(columns, model.signature.columns, strict=True)
-        ]
+        self._readers = []
+        for column in model.signature.columns:
+            plain = RowColumn(column.name, column.type, column.levels)
+            reader = time_reader(column) if plain.is_time else plain.reader()
+            self._readers.append((column.name, reader, plain.codes()))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,15 +69,13 @@ class ArrowRows:
         )
 
 
-def _reader(column: RowColumn, described: FeatureColumn) -> Reader:
-    if not column.is_time:
-        return column.reader()
+def time_reader(column: FeatureColumn) -> Reader:
+    """How ISO 8601 text becomes a time: as the number that Arrow keeps, for Python's end at microseconds."""
 
     def read(given: Any) -> int:
         try:
-            # As the number that Arrow keeps, because Python's own times end at microseconds.
-            return int(described.read(pa.array([given], pa.string()))[0].value)
+            return int(column.read(pa.array([given], pa.string()))[0].value)
         except (DataError, pa.ArrowException, UnicodeEncodeError):
-            raise column.wrong(given) from None
+            raise RowColumn(column.name, column.type).wrong(given) from None
 
     return read

@@ -25,7 +25,7 @@ Reader: TypeAlias = Callable[[Any], Any]
 _BITS = {f"{sign}int{bits}": (sign, bits) for sign in ("", "u") for bits in (8, 16, 32, 64)}
 # Whole numbers beyond these are not all there in the type, so that Arrow refuses every one of them.
 _MOST_WHOLE = {"double": 2**53, "float": 2**24, "halffloat": 2**63}
-_NARROW = {"float": struct.Struct("f"), "halffloat": struct.Struct("e")}
+_NARROW = {"float": struct.Struct("<f"), "halffloat": struct.Struct("<e")}
 _LONGEST_SHOWN = 60
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", list: "a list"}
 
@@ -131,6 +131,10 @@ def _number_reader(column: RowColumn) -> Reader:
     def read(given: Any) -> float:
         if isinstance(given, float):
             number = given
+        elif given is True or given is False:
+            if column.type == "halffloat":  # Arrow has no such cast
+                raise column.wrong(given)
+            number = float(given)
         elif isinstance(given, int) and -most <= given <= most:
             number = float(given)
         else:

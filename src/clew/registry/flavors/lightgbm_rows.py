@@ -13,7 +13,7 @@ import struct
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,15 +28,16 @@ if TYPE_CHECKING:
 MODEL_FILE = "model.lgb"
 _LIBRARY_NAMES = {"Windows": "lib_lightgbm.dll", "Darwin": "lib_lightgbm.dylib"}
 _FLOAT64, _ROW_MAJOR, _NORMAL, _FROM_FIRST, _ALL_TREES = 1, 1, 0, 0, -1
-# A worker is one of several processes on the machine; threads of its own would only take turns.
+# A worker is one of several processes on the machine: threads would only take turns. LightGBM keeps the
+# number for the whole process.
 _PARAMETERS = b"num_threads=1"
 
 
 class LightGBMRows:
     """A Booster that answers rows; see :class:`clew.registry.row_models.RowModel`.
 
-    Threads may share it: LightGBM answers single rows of one model one after another, and each call has an
-    answer of its own to write to.
+    Made for one thread that predicts, and safe in several: LightGBM answers single rows of one model one
+    after another, and each call has an answer of its own to write to.
     """
 
     def __init__(self, booster: _Booster, columns: Sequence[RowColumn], classes: tuple[Any, ...] | None):
@@ -108,61 +109,49 @@ class _Booster:
     """A model in LightGBM's memory."""
 
     def __init__(self, text: bytes) -> None:
-        library = _library()
+        self._library = library = _library(_library_path())
         handle, fast, n_iterations = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int()
         # Not at the end of the process, which frees everything at once.
         weakref.finalize(self, _free, library, handle, fast).atexit = False
-        _check(
+        self._check(
             library.LGBM_BoosterLoadModelFromString(text, ctypes.byref(n_iterations), ctypes.byref(handle))
         )
         n_columns, n_outputs = ctypes.c_int(), ctypes.c_int64()
-        _check(library.LGBM_BoosterGetNumFeature(handle, ctypes.byref(n_columns)))
-        _check(
-            library.LGBM_BoosterCalcNumPredict(
-                handle, 1, _NORMAL, _FROM_FIRST, _ALL_TREES, ctypes.byref(n_outputs)
-            )
-        )
-        _check(
-            library.LGBM_BoosterPredictForMatSingleRowFastInit(
-                handle, _NORMAL, _FROM_FIRST, _ALL_TREES, _FLOAT64, n_columns, _PARAMETERS, ctypes.byref(fast)
-            )
-        )
+        self._check(library.LGBM_BoosterGetNumFeature(handle, ctypes.byref(n_columns)))
+        count = library.LGBM_BoosterCalcNumPredict
+        self._check(count(handle, 1, _NORMAL, _FROM_FIRST, _ALL_TREES, ctypes.byref(n_outputs)))
+        prepare = library.LGBM_BoosterPredictForMatSingleRowFastInit
+        prediction = (_NORMAL, _FROM_FIRST, _ALL_TREES, _FLOAT64, n_columns, _PARAMETERS)
+        self._check(prepare(handle, *prediction, ctypes.byref(fast)))
         self._handle, self._fast = handle, fast
         self.n_columns, self.n_outputs = n_columns.value, n_outputs.value
         self._n_bytes = 8 * self.n_columns
         self._one_answer = ctypes.c_double * self.n_outputs
         self._predict_one = library.LGBM_BoosterPredictForMatSingleRowFast
-        self._predict_many = library.LGBM_BoosterPredictForMat
 
     def predict_one(self, row: bytes) -> list[float]:
         self._require_length(row)
         answer = self._one_answer()
-        _check(self._predict_one(self._fast, row, ctypes.byref(ctypes.c_int64()), answer))
+        self._check(self._predict_one(self._fast, row, ctypes.byref(ctypes.c_int64()), answer))
         return answer[:]
 
     def predict_many(self, rows: Sequence[bytes]) -> list[float]:
+        """The outputs of each row, one row after another."""
         for row in rows:
             self._require_length(row)
         if not rows:
             return []
         answer = (ctypes.c_double * (self.n_outputs * len(rows)))()
-        _check(
-            self._predict_many(
-                self._handle,
-                b"".join(rows),
-                _FLOAT64,
-                ctypes.c_int32(len(rows)),
-                ctypes.c_int32(self.n_columns),
-                _ROW_MAJOR,
-                _NORMAL,
-                _FROM_FIRST,
-                _ALL_TREES,
-                _PARAMETERS,
-                ctypes.byref(ctypes.c_int64()),
-                answer,
-            )
-        )
+        shape = (ctypes.c_int32(len(rows)), ctypes.c_int32(self.n_columns), _ROW_MAJOR)
+        prediction = (_NORMAL, _FROM_FIRST, _ALL_TREES, _PARAMETERS, ctypes.byref(ctypes.c_int64()), answer)
+        predict = self._library.LGBM_BoosterPredictForMat
+        self._check(predict(self._handle, b"".join(rows), _FLOAT64, *shape, *prediction))
         return answer[:]
+
+    def _check(self, code: int) -> None:
+        if code != 0:
+            said = self._library.LGBM_GetLastError().decode(errors="replace")
+            raise PackageError(f"LightGBM {version('lightgbm')} cannot use the model: {said}")
 
     def _require_length(self, row: bytes) -> None:
         if len(row) != self._n_bytes:
@@ -179,15 +168,8 @@ def _free(library: ctypes.CDLL, handle: ctypes.c_void_p, fast: ctypes.c_void_p) 
         library.LGBM_BoosterFree(handle)
 
 
-def _check(code: int) -> None:
-    if code != 0:
-        said = _library().LGBM_GetLastError().decode(errors="replace")
-        raise PackageError(f"LightGBM {version('lightgbm')} cannot use the model: {said}")
-
-
 @cache
-def _library() -> ctypes.CDLL:
-    path = _library_path()
+def _library(path: Path) -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
@@ -206,8 +188,6 @@ def _library_path() -> Path:
     for path in (package / "lib" / name, package / "bin" / name, package.parent / name):
         if path.is_file():
             return path
-    try:
-        installed = version("lightgbm")
-    except PackageNotFoundError:
-        installed = ""
-    raise PackageError(f"LightGBM {installed} is installed in {package}, but without its library {name}.")
+    raise PackageError(
+        f"LightGBM is installed in {package}, but without its library {name}. Install it again."
+    )
