@@ -25,7 +25,7 @@ from clew.registry.routes import get_route, move_route, next_generation
 from clew.serving.doorbell import Doorbell
 from clew.serving.fleet import running
 from clew.storage import Store, open_store
-from clew.storage.log import read_since
+from clew.storage.log_reading import read_since
 from clew.storage.records import Failure, Label, Prediction, Record
 from tests.registry.rides import busy, rides, signature_of
 

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any, Protocol
+from typing import Any
 
 from clew.errors import DataError
+from clew.registry.row_models import RowModel
 from clew.serving.rows import Row
-from clew.storage.records import Value
 
 AT_ONCE_SECONDS = 0.005
 """What may be asked on the thread that all requests wait for; longer work goes to another thread."""
-
-
-class RowModel(Protocol):
-    """A model that is asked row by row, without frames."""
-
-    @property
-    def names(self) -> tuple[str, ...]: ...
-
-    @property
-    def classes(self) -> tuple[Any, ...] | None: ...
-
-    def encode(self, row: Mapping[str, Value]) -> tuple[Any, tuple[str, ...]]: ...
-
-    def answer(self, rows: Sequence[Any]) -> tuple[list[Any], list[tuple[float, ...]] | None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +87,10 @@ class LoadedVersion:
                 raise WrongRow(len(encoded), error) from error
             encoded.append(one)
             unseen.append(strange)
-        predicted, probabilities = self.model.answer(encoded)
+        try:
+            predicted, probabilities = self.model.answer(encoded)
+        except DataError as error:
+            raise WrongRow(error.rows[0] if error.rows else 0, error) from error
         took = (time.perf_counter() - started) / max(1, len(rows))
         # Up at once, down slowly: a version that was slow once is not trusted with everybody's thread soon.
         self.seconds_per_row = max(took, 0.9 * self.seconds_per_row + 0.1 * took)

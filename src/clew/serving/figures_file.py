@@ -74,9 +74,7 @@ class WorkerFigures(msgspec.Struct):
     n_labels
         Labels that were accepted.
     log_bytes
-        That were appended to the prediction log.
-    log_unsynced_bytes, log_lag_seconds
-        What a power loss would lose now, and for how long the oldest of it has been waiting for the disk.
+        Of the worker's segments of the prediction log that are not compacted yet.
     n_unlogged
         Answers that were given although the log could not be written (``log_failure = "answer"``).
     """
@@ -92,8 +90,6 @@ class WorkerFigures(msgspec.Struct):
     cpu_seconds: float = 0.0
     memory_bytes: int = 0
     log_bytes: int = 0
-    log_unsynced_bytes: int = 0
-    log_lag_seconds: float = 0.0
     n_log_failures: int = 0
     n_unlogged: int = 0
     versions: dict[str, VersionFigures] = msgspec.field(default_factory=dict)

@@ -14,19 +14,19 @@ import msgspec
 from clew.entities import Column, DatasetDeclaration, Route
 from clew.errors import ClewError
 from clew.registry import fetch_package
+from clew.registry.package_files import EXAMPLE_FILE
 from clew.registry.routes import list_routes, routing_generation
+from clew.registry.row_models import open_row_model
 from clew.serving.answering import LoadedVersion
 from clew.serving.columns import Columns
 from clew.serving.routing_table import RoutingTable, Served
-from clew.serving.table_rows import open_row_model
 
 if TYPE_CHECKING:
     from clew.storage import Reader, Store
 
 log = logging.getLogger("clew.serving")
 
-EXAMPLE_FILE = "input_example.json"
-N_WARMING = 20
+N_TIMED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +173,11 @@ def warm(version: LoadedVersion, folder: Path) -> None:
     """
     example = json.loads((folder / EXAMPLE_FILE).read_bytes())
     rows = [dict(zip(example["columns"], values, strict=True)) for values in example["data"]]
-    for turn in range(N_WARMING if rows else 0):
+    for row in rows:
+        version.ask([row])
+    version.seconds_per_row = 0.0  # the first answers build what later ones use
+    for turn in range(N_TIMED if rows else 0):
         version.ask([rows[turn % len(rows)]])
-        if turn == 2:
-            version.seconds_per_row = 0.0  # the first answers build what later ones use
 
 
 def _with_features(others: tuple[str, ...], *versions: LoadedVersion | None) -> tuple[str, ...]:

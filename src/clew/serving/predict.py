@@ -127,7 +127,7 @@ class Predictor:
         try:
             return self._ask(question, champion, "champion", positions)
         except WrongRow as error:
-            raise _refused(error, positions[error.number], question.is_list) from error
+            raise _refused(error, question, positions[error.number]) from error
         # Whatever a model raises, the caller is told that the model failed, and the log says how.
         except Exception as error:
             self._note_failure(champion, len(positions))
@@ -287,8 +287,8 @@ def _routed_by(subject: Subject) -> object:
     return subject.key if subject.entity is None else subject.entity
 
 
-def _refused(error: WrongRow, position: int, is_list: bool) -> Refused:
-    where = f"Row {position}: " if is_list else ""
-    cause = error.error
-    code = "MISSING_FIELD" if "There is no" in str(cause) else "WRONG_TYPE"
-    return wrong_row(code, f"{where}{cause}", row=position, field=cause.column, is_list=is_list)
+def _refused(error: WrongRow, question: Question, position: int) -> Refused:
+    where = f"Row {position}: " if question.is_list else ""
+    column = error.error.column
+    code = "MISSING_FIELD" if column not in question.rows[position] else "WRONG_VALUE"
+    return wrong_row(code, f"{where}{error}", row=position, field=column, is_list=question.is_list)

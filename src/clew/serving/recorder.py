@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Sequence
 
@@ -28,7 +27,6 @@ class Recorder:
 
     def __init__(self, writer: LogWriter, figures: WorkerFigures, *, must_log: bool) -> None:
         self._writer, self._figures, self._must_log = writer, figures, must_log
-        self._lock = threading.Lock()
         self._complained_at = -COMPLAIN_EVERY_SECONDS
 
     def append(self, records: Sequence[Record]) -> list[str] | None:
@@ -40,8 +38,7 @@ class Recorder:
             503 with the reason when the log cannot be written and must be.
         """
         try:
-            with self._lock:
-                return self._writer.append(records)
+            return self._writer.append(records)
         except LogFailed as error:
             self._complain(error, len(records))
             if self._must_log:
@@ -52,8 +49,7 @@ class Recorder:
     def append_or_refuse(self, records: Sequence[Record]) -> list[str]:
         """Log what would be lost otherwise, such as labels, whatever the setting says of answers."""
         try:
-            with self._lock:
-                return self._writer.append(records)
+            return self._writer.append(records)
         except LogFailed as error:
             self._complain(error, len(records))
             raise not_logged(error) from error

@@ -66,7 +66,7 @@ def _position(message: str, body: bytes) -> str:
     found = re.search(r"\(byte (\d+)\)", message)
     if found is None:
         return f"The body is no JSON: it ends at byte {len(body)}, before it is complete."
-    position = int(found[1])
+    position = int(found[1]) - ("trailing" in message)  # it names the byte after the one at fault there
     near = body[max(0, position - 10) : position + 10].decode("utf-8", "replace")
     return (
         f"The body is no JSON at byte {position}, near {near!r}. Numbers that are not known are null: NaN and"

@@ -38,6 +38,7 @@ from clew.serving.loading import Loader, read_mark, read_wanted
 from clew.serving.recorder import Recorder
 from clew.storage import Store, open_store
 from clew.storage.log import LogWriter
+from clew.storage.log_segments import LOG_FOLDER
 
 log = logging.getLogger("clew.serving")
 
@@ -72,7 +73,7 @@ def serve(settings: Settings, store: Store, worker: int, listening: socket.socke
     with ExitStack() as stack:
         doorbell = Doorbell(run_folder)
         stack.callback(doorbell.close)
-        writer = LogWriter(store.folder / "log", worker)
+        writer = LogWriter(store.folder / LOG_FOLDER, worker)
         stack.callback(writer.close)
         recorder = Recorder(writer, figures, must_log=settings.serving.log_failure == "stop")
         clock = _clock_of(doorbell)
@@ -187,6 +188,7 @@ def _keep_figures(
         used = process.cpu_times()
         figures.cpu_seconds = used.user + used.system
         figures.memory_bytes = process.memory_info().rss
+        figures.log_bytes = _size_of(store.folder / LOG_FOLDER / str(figures.worker))
         figures.written_at = _wall_microseconds()
         try:
             write_figures(store, figures)
@@ -198,6 +200,14 @@ def _keep_figures(
         n_written += 1
         if stopping.wait(FIGURES_SECONDS):
             return
+
+
+def _size_of(folder: Path) -> int:
+    n_bytes = 0
+    for path in folder.glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # compacted in this moment
+            n_bytes += path.stat().st_size
+    return n_bytes
 
 
 def _end_with_parent(lifeline: int) -> None:
