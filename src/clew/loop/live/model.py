@@ -168,6 +168,7 @@ class LiveModel:
         assert snapshot is not None  # noqa: S101 - see above
         features = feature_names(snapshot.columns, declaration.dataset, declaration.not_features)
         rows = LiveRows(matured_history(History.of(declaration, table, features), now))
+        rows.expect(table, now)
         self._assemble(rows, snapshot.id)
         first = first_champion(
             self._fitter,

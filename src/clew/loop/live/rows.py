@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clew.entities import ModelDeclaration
+from clew.entities import DatasetDeclaration, ModelDeclaration
 from clew.loop.history import History, as_moment, as_time, column_values, matured_times
 from clew.storage.records import Label, Prediction
 
@@ -149,6 +149,24 @@ class LiveRows:
             else:
                 unasked.append(row)
         return self._append(table.take(pa.array(unasked, pa.int64())), [], now)
+
+    def expect(self, table: pa.Table, now: datetime) -> None:
+        """Rows of the dataset's table, in order of time, whose labels are not complete at `now`.
+
+        Nobody may ever ask about them, and yet their labels will tell.
+        """
+        dataset = self.declaration.dataset
+        times = table.column(dataset.time).to_numpy().astype("datetime64[us]")
+        first = int(np.searchsorted(matured_times(times, dataset.label_delay), as_time(now), side="right"))
+        recent = table.slice(first)
+        names = tuple(name for name in self.history.table.column_names if name not in _subject(dataset))
+        moments = times[first:].astype("int64").tolist()
+        for row, time in zip(recent.to_pylist(), moments, strict=True):
+            key = row[dataset.key]
+            if key not in self._keys and key not in self.waiting:
+                entity = None if dataset.entity is None else row[dataset.entity]
+                values = tuple(row[name] for name in names)
+                self.waiting[key] = Waiting(time, entity, names, values)
 
     def mature(self, now: datetime) -> Added:
         """Add the rows whose label is known and complete by `now`, in order of time and key."""
@@ -369,6 +387,11 @@ def positions_of(keys: Iterable[Any], places: Mapping[Any, int]) -> list[tuple[i
         else:
             runs.append((place, place + 1))
     return runs
+
+
+def _subject(dataset: DatasetDeclaration) -> set[str | None]:
+    """The columns that say what a row is about, and not what it is like."""
+    return {dataset.key, dataset.time, dataset.label, dataset.entity}
 
 
 def _value(row: Prediction | Waiting, name: str) -> Any:

@@ -33,6 +33,9 @@ _LOOK_SECONDS = 0.004
 COMPARED_ANSWERS = 200
 """A candidate's logged answers that are asked of its package again; a difference in any is a fault."""
 
+REMEMBERED_ROWS = 10_000
+"""Rows of which one answer was read so far: the other was logged with it, or never will be."""
+
 LARGEST_DIFFERENCE = 1e-6
 """Of a probability or a share of a number: more than rounding between two machines."""
 
@@ -52,7 +55,7 @@ class Trial:
     n_told: int = 0
     n_compared: int = 0
     answers: list[Prediction] = field(default_factory=list)
-    alone: dict[str, Prediction | Failure] = field(default_factory=dict)
+    alone: dict[tuple[str, Any], Prediction | Failure] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
 
@@ -192,14 +195,15 @@ class LiveTraffic:
             is_wanted = trial.n_compared + len(trial.answers) < COMPARED_ANSWERS
             if is_wanted and record.version == trial.number and isinstance(record, Prediction):
                 trial.answers.append(record)
-            other = trial.alone.pop(record.request, None)
+            row = (record.request, record.key)
+            other = trial.alone.pop(row, None)
             if other is None:
-                trial.alone[record.request] = record
+                trial.alone[row] = record
             elif trial.number in (record.version, other.version):
                 requests.append(_request(trial.number, record, other))
         # A request of before the rollout has no second answer, and never will.
-        for request in list(trial.alone)[: max(0, len(trial.alone) - 1000)]:
-            del trial.alone[request]
+        for row in list(trial.alone)[: max(0, len(trial.alone) - REMEMBERED_ROWS)]:
+            del trial.alone[row]
         trial.period = trial.period.after(requests)
 
     def _other_answers(self, name: str, now: datetime) -> Finding | None:

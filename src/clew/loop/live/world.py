@@ -113,9 +113,10 @@ class LiveWorld:
 
     def take_table(self, now: datetime) -> None:
         """Take the labels that the snapshot in use knows."""
-        if self.fitter.workshop.rows is not None:
-            self._note(self.rows.take_table(self.fitter.workshop.rows, now))
-            self.fitter.wake()
+        table = self.fitter.workshop.rows
+        if table is not None:
+            self._note(self.rows.take_table(table, now))
+            self.rows.expect(table, now)
 
     def _tell_of_source(self, sentence: str, now: datetime) -> None:
         first_line = sentence.partition("\n")[0]
