@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from clew.entities import RowRange
-from clew.errors import ClewError, TrainingFailed
+from clew.errors import ClewError, DataError, TrainingFailed
 from clew.loop.fitter import Fitter, Packaged, Rehearsal, Thread
 from clew.loop.live.rows import Answer, LiveRows
 from clew.loop.live.workshop import Workshop
-from clew.loop.standing import FittedModel, Pieces
+from clew.loop.standing import FittedModel, Pieces, Scored
 from clew.registry import Predictions, fetch_package
 from clew.stats.metrics import Metric
 from clew.storage import Store
@@ -107,6 +107,19 @@ class LiveFitter(Fitter):
     def predictions(self, model: FittedModel, start: int, end: int) -> Predictions:
         rows = self.history.table.slice(start, end - start).select(list(self.history.features))
         return self.predicted(model, rows)
+
+    def _score(self, model: FittedModel, scored: Scored, start: int, end: int) -> None:
+        """A row that a model cannot answer is one that it got wrong; the others of its batch are not."""
+        try:
+            super()._score(model, scored, start, end)
+        except (DataError, TrainingFailed):
+            if end - start > 1:
+                middle = (start + end) // 2
+                self._score(model, scored, start, middle)
+                self._score(model, scored, middle, end)
+                return
+            scored.raw[start:end], scored.losses[start:end] = self.bound, 1.0
+            scored.correct[start:end], scored.confidence[start:end] = 0.0, np.nan
 
     def predicted(self, model: FittedModel, features: pa.Table) -> Predictions:
         """What a model answers for a table of features."""

@@ -7,7 +7,7 @@ has said so.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from clew.entities import Decision, Finding, Json, RolloutStep, Route, Version
+from clew.errors import ClewError
 from clew.loop.live.fitter import LiveFitter
 from clew.loop.live.trial_period import Request, TrialPeriod, fault_finding
 from clew.loop.standing import FittedModel
@@ -206,17 +207,23 @@ class LiveTraffic:
             del trial.alone[row]
         trial.period = trial.period.after(requests)
 
+    def _n_other(self, model: FittedModel, answers: Sequence[Prediction]) -> int:
+        try:
+            expected = self._fitter.predicted(model, self._fitter.rows.features_of(answers))
+        except ClewError:
+            return len(answers)  # it did answer these, and its package cannot
+        return sum(
+            _differs(record, expected.predicted[place], expected.probabilities, place)
+            for place, record in enumerate(answers)
+        )
+
     def _other_answers(self, name: str, now: datetime) -> Finding | None:
         """Whether the candidate answers as its package does: what was judged must be what is served."""
         assert self.trial is not None  # noqa: S101 - fault() looked
         answers, self.trial.answers = self.trial.answers, []
         if not answers:
             return None
-        expected = self._fitter.predicted(self.trial.model, self._fitter.rows.features_of(answers))
-        n_other = sum(
-            _differs(record, expected.predicted[place], expected.probabilities, place)
-            for place, record in enumerate(answers)
-        )
+        n_other = self._n_other(self.trial.model, answers)
         self.trial.n_compared += len(answers)
         if not n_other:
             return None

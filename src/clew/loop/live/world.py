@@ -80,8 +80,11 @@ class LiveWorld:
         Where labels that should be known for `grace` are missing, the dataset's table is asked for them.
         """
         self._read_log()
-        if self.rows.n_unlabelled(now, grace) and self.fitter.workshop.has_changed():
-            self._ask_table(now)
+        if self.rows.n_unlabelled(now, grace):
+            if self.fitter.workshop.has_changed():
+                self._ask_table(now)
+            else:
+                self.take_table(now)  # what was too young when it was read may be complete by now
         self._note(self.rows.mature(now))
         self.rows.forget_old(now)
         self.fitter.wake()

@@ -1,0 +1,226 @@
+"""A deployment's life through real workers: what is learned, released, rolled back, and obeyed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from clew.loop.trace import trace
+from clew.monitoring import list_findings
+from clew.registry import aliases, audit_log, list_versions
+from clew.registry.routes import get_route
+from clew.storage.records import Failure, Prediction
+from clew.tracking import get_run
+from tests.loop import streams
+from tests.loop.live.life import BEGIN, DAY, MODEL, Life, before, living, project
+
+START = BEGIN + 50 * DAY
+
+
+def flipped_at_day(day: int, n_days: int = 110, seed: int = 3) -> pa.Table:
+    """Forty rows a day whose truth turns round after so many days."""
+    stream = streams.calm(n_days * streams.ROWS_A_DAY, seed)
+    turned = np.arange(len(stream)) >= day * streams.ROWS_A_DAY
+    return streams.Stream(stream.X, np.where(turned, 1 - stream.y, stream.y)).table()
+
+
+# ---------------------------------------------------------------- one life, looked at from many sides
+
+
+@pytest.fixture(scope="module")
+def flipping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+    """Fifty days of life; after the twentieth every label is its opposite."""
+    table = flipped_at_day(70)
+    root = project(tmp_path_factory.mktemp("flipping"), before(table, START))
+    with living(root, table, START) as life:
+        life.days(50)
+        yield life
+
+
+def test_harm_is_paged_and_repaired(flipping: Life) -> None:
+    [page] = flipping.of_kind("page")
+    assert START + 20 * DAY < page.time < START + 28 * DAY
+    assert flipping.accuracy(START + 42 * DAY) > 0.8
+    assert flipping.of_kind("promoted")
+
+
+def test_each_step_of_a_release_is_told_in_order(flipping: Life) -> None:
+    kinds = [kind for kind in flipping.kinds() if kind in ("release", "gate passed", "rollout", "promoted")]
+    assert kinds[:4] == ["release", "gate passed", "rollout", "promoted"]
+
+
+def test_the_champion_is_where_alias_and_route_point(flipping: Life) -> None:
+    with flipping.store.read() as reader:
+        route = get_route(reader, MODEL)
+    assert route is not None
+    assert route.stage == "full"
+    assert route.champion == aliases(flipping.store, MODEL)["champion"] == flipping.status().version
+
+
+def test_shadow_and_canary_are_logged_beside_the_champion(flipping: Life) -> None:
+    answers = [record for record in flipping.logged() if isinstance(record, Prediction)]
+    assert {record.role for record in answers} == {"champion", "canary", "shadow"}
+    by_row = {}
+    for record in answers:
+        by_row.setdefault((record.request, record.key), []).append(record)
+    pairs = [records for records in by_row.values() if len(records) > 1]
+    assert pairs
+    assert all({record.role for record in pair} & {"champion", "canary"} for pair in pairs)
+    assert all(len({record.version for record in pair}) == 2 for pair in pairs)
+
+
+def test_rows_that_the_table_never_had_are_learned_from_the_log(flipping: Life) -> None:
+    newest = list_versions(flipping.store, MODEL)[-1]
+    run = get_run(flipping.store, newest.run)
+    thread = trace(flipping.store, newest.name)
+    assert sum(map(len, run.rows)) > 0
+    assert run.snapshot in str(thread)
+
+
+def test_every_move_of_the_champion_stands_in_the_audit_log(flipping: Life) -> None:
+    moves = [entry for entry in audit_log(flipping.store, MODEL) if entry.action == "move champion"]
+    assert len(moves) == len(flipping.of_kind("promoted")) + 1
+    assert {entry.actor for entry in moves} == {"loop"}
+
+
+# ---------------------------------------------------------------- life beyond a process
+
+
+def test_a_life_in_three_processes_is_the_same_as_in_one(flipping: Life, tmp_path: Path) -> None:
+    table = flipped_at_day(70)
+    root = project(tmp_path / "project", before(table, START))
+    events, now = [], None
+    # Broken off in the calm, in a release, and in the episode after the page.
+    page = next(event.time for event in flipping.events if event.kind == "page")
+    stops = [START + 9 * DAY, page + DAY, START + 50 * DAY]
+    answers = {}
+    for stop in stops:
+        with living(root, table, START, now) as life:
+            life.answers = answers
+            life.days((stop - life.now) // DAY)
+            events += life.events
+            now = life.now
+    assert [(e.time, e.kind, e.sentence) for e in events] == [
+        (e.time, e.kind, e.sentence) for e in flipping.events
+    ]
+
+
+def test_what_comes_after_a_moment_changes_nothing_before_it(flipping: Life, tmp_path: Path) -> None:
+    stream = streams.calm(110 * streams.ROWS_A_DAY, 3)
+    turned = np.arange(len(stream)) >= 70 * streams.ROWS_A_DAY
+    stream = streams.Stream(stream.X, np.where(turned, 1 - stream.y, stream.y))
+    moment = START + 27 * DAY
+    table = streams.scrambled(stream, stream.row_at(moment), seed=9).table()
+    root = project(tmp_path / "project", before(table, START))
+    with living(root, table, START) as life:
+        life.days(28)
+        told = [(e.time, e.sentence) for e in life.events if e.time <= moment]
+    assert told == [(e.time, e.sentence) for e in flipping.events if e.time <= moment]
+
+
+# ---------------------------------------------------------------- people
+
+
+def test_people_steer_a_running_model(tmp_path: Path) -> None:
+    table = flipped_at_day(200, n_days=80)
+    root = project(tmp_path / "project", before(table, START))
+    with living(root, table, START) as life:
+        life.days(2)
+        assert life.tell("rollback").status == "refused"  # there was no other champion
+        assert life.tell("promote", version=7).result["code"] == "RESOURCE_DOES_NOT_EXIST"
+        assert life.tell("retrain", reason="new stations").status == "done"
+        life.days(1)
+        [order] = life.of_kind("order")
+        assert "ana asked: new stations" in order.sentence
+        assert life.tell("pause").status == "done"
+        n_events = len(life.events)
+        life.days(4)
+        assert len(life.events) == n_events
+        assert life.tell("resume").status == "done"
+        life.days(12)
+        promoted = life.of_kind("promoted")
+        assert promoted, life.kinds()
+        before_rollback = life.status().version
+        back = life.tell("rollback", reason="complaints")
+        assert (back.status, back.result["version"]) == ("done", 1)
+        assert {answer["version"] for answer in life.ask(life.rows_of(life.now - DAY))} == {1}
+        life.days(6)
+        assert life.status().version != before_rollback
+        assert life.tell("retire", reason="replaced").status == "done"
+        assert life.client.post(f"/predict/{MODEL}", json=life.rows_of(life.now)[:1]).status_code == 410
+        assert life.tell("promote", version=1, reason="back").status == "done"
+        assert {answer["version"] for answer in life.ask(life.rows_of(life.now - DAY))} == {1}
+        people = [entry for entry in audit_log(life.store, MODEL) if entry.actor == "ana"]
+        assert {entry.reason for entry in people} >= {"new stations", "complaints", "replaced", "back"}
+
+
+# ---------------------------------------------------------------- candidates that go wrong
+
+FORGETFUL = """
+@clew.model(stream, metric="accuracy", margin=0.02, rollout="shadow 2d, canary 20% 1d", retrain="rows 200")
+def learner(train):
+    if len(train.y) <= {n_first}:
+        return LGBMClassifier(n_estimators=30, num_leaves=7, verbose=-1).fit(train.X, train.y)
+    {later}
+"""
+N_FIRST = 49 * streams.ROWS_A_DAY + 1
+"""Labels that have matured when life begins."""
+
+
+def lived_with_candidate(
+    tmp_path: Path, later: str, table: pa.Table, n_days: int
+) -> tuple[list[str], list[str], Life]:
+    root = project(tmp_path / "project", before(table, START), FORGETFUL.format(n_first=N_FIRST, later=later))
+    with living(root, table, START) as life:
+        life.days(n_days)
+        findings = list_findings(life.store, MODEL)
+        back = [event.sentence for event in life.of_kind("rolled back")]
+        return back, [finding.monitor for finding in findings], life
+
+
+def with_city(table: pa.Table, new_city_from: int) -> pa.Table:
+    cities = ["Bonn" if row % 2 else "Kiel" for row in range(new_city_from * streams.ROWS_A_DAY)]
+    cities += ["Ulm"] * (table.num_rows - len(cities))
+    return table.append_column("city", pa.array(cities))
+
+
+def test_a_candidate_that_fails_on_requests_is_rolled_back(tmp_path: Path) -> None:
+    """Its encoder knows no city but those it saw; the champion takes an unknown one for missing."""
+    later = """columns = (OneHotEncoder(handle_unknown="error"), ["city"])
+    encoder = make_column_transformer(columns, remainder="passthrough")
+    return make_pipeline(encoder, LogisticRegression()).fit(train.X, train.y)"""
+    table = with_city(flipped_at_day(200, n_days=80), new_city_from=64)
+    back, monitors, life = lived_with_candidate(tmp_path, later, table, 26)
+    assert back, [event.sentence for event in life.events]
+    assert "failed in" in back[0]
+    assert "rollout errors" in monitors
+    assert any(isinstance(record, Failure) for record in life.logged())
+    assert {answer["version"] for answer in life.answers.values()} == {1}
+
+
+def test_a_candidate_that_is_slow_is_rolled_back(tmp_path: Path) -> None:
+    later = "return RandomForestClassifier(1000, max_depth=4, random_state=0).fit(train.X, train.y)"
+    back, monitors, life = lived_with_candidate(tmp_path, later, flipped_at_day(200, n_days=80), 20)
+    assert back, [event.sentence for event in life.events]
+    assert "ms an answer where the champion takes" in back[0]
+    assert "rollout latency" in monitors
+
+
+def test_a_candidate_whose_answers_turn_wrong_is_rolled_back(tmp_path: Path) -> None:
+    """It leans on a column that follows the label closely, and from one day on says the opposite."""
+    table = flipped_at_day(200, n_days=80)
+    rng = np.random.default_rng(0)
+    y = table.column("y").to_numpy()
+    hint = y + rng.normal(0, 0.35, len(y))
+    row = 61 * streams.ROWS_A_DAY
+    hint[: 50 * streams.ROWS_A_DAY] = rng.normal(size=50 * streams.ROWS_A_DAY)
+    hint[row:] = 1 - hint[row:]
+    table = table.append_column("hint", pa.array(hint))
+    later = "return LogisticRegression().fit(train.X.tail(200), train.y.tail(200))"
+    back, monitors, life = lived_with_candidate(tmp_path, later, table, 20)
+    assert back, [event.sentence for event in life.events]
+    assert "rollout risk" in monitors
