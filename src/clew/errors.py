@@ -8,7 +8,10 @@
     │   ├── SettingsError       clew.toml or the environment has a wrong setting
     │   └── ProjectError        the project cannot be found or imported
     ├── NotFound                a name or id that does not exist
-    ├── AliasMoved              somebody else moved an alias in the meantime
+    ├── NotAuthorised           a request has no token, or one that does not count
+    ├── Forbidden               a request comes by a name or from a page that may not ask
+    ├── Conflict                somebody else was faster
+    │   └── AliasMoved          somebody else moved an alias in the meantime
     ├── DataError               the table contradicts what was declared
     ├── TrainingFailed          the user's function raised, hung, was killed or returned nothing usable
     ├── PackageError            a model cannot be packaged or loaded
@@ -74,24 +77,47 @@ class NotFound(ClewError):
     http_status = 404
 
 
-class AliasMoved(ClewError):
+class NotAuthorised(ClewError):
+    """A request has no token, or one that does not count (any more)."""
+
+    error_code = "UNAUTHENTICATED"
+    http_status = 401
+
+
+class Forbidden(ClewError):
+    """A request comes by a name, or from a web page, that may not ask this server."""
+
+    error_code = "PERMISSION_DENIED"
+    http_status = 403
+
+
+class Conflict(ClewError):
+    """Somebody else was faster, or is at it; nothing was done."""
+
+    error_code = "RESOURCE_CONFLICT"
+    http_status = 409
+
+
+class AliasMoved(Conflict):
     """Somebody else moved an alias in the meantime; it was left where it is.
 
     Attributes
     ----------
     expected, found
         The version that it was believed to point to, and the one that it does; None for nowhere.
+    mover
+        Who moved it, when and why, as a part of a sentence; empty when that is not known.
     """
 
-    error_code = "RESOURCE_CONFLICT"
-    http_status = 409
-
-    def __init__(self, deployment: str, alias: str, expected: int | None, found: int | None) -> None:
+    def __init__(
+        self, deployment: str, alias: str, expected: int | None, found: int | None, mover: str = ""
+    ) -> None:
         self.deployment, self.alias, self.expected, self.found = deployment, alias, expected, found
+        self.mover = mover
         believed, real = (f"version {n}" if n is not None else "no version" for n in (expected, found))
         super().__init__(
             f"The {alias} of {deployment!r} is {real}, not {believed} as expected: it was moved in the"
-            f" meantime. See who moved it with: clew audit {deployment}"
+            f" meantime{mover and ', '}{mover}. Look at it with: clew models show {deployment}; then repeat."
         )
 
 

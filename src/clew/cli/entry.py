@@ -24,6 +24,15 @@ VERBS = {
     "backtest": Reference(
         "clew.cli.verbs.backtest:backtest", "Replay history through the whole loop, as if it were live."
     ),
+    "up": Reference("clew.cli.verbs.up:up", "Run everything: the loop, predictions, the control server."),
+    "status": Reference("clew.cli.verbs.status:status", "Show how every model stands, a line each."),
+    "promote": Reference("clew.cli.verbs.steer:promote", "Make a version the champion of its model."),
+    "rollback": Reference("clew.cli.verbs.steer:rollback", "Go back to an earlier champion."),
+    "pause": Reference("clew.cli.verbs.steer:pause", "Let the loop leave a model alone; it answers on."),
+    "resume": Reference("clew.cli.verbs.steer:resume", "Let the loop go on with a model."),
+    "retrain": Reference("clew.cli.verbs.steer:retrain", "Order a candidate, which has to earn its place."),
+    "retire": Reference("clew.cli.verbs.steer:retire", "Take a model out of service; promote undoes it."),
+    "token": Reference("clew.cli.verbs.token:token", "Say who may ask a running system."),
     "trace": Reference("clew.cli.verbs.trace:trace", "Follow the thread from anything to what made it."),
     "why": Reference("clew.cli.verbs.why:why", "Say why the loop decided what it decided."),
     "runs": Reference("clew.cli.verbs.runs:runs", "Look at trainings."),
@@ -32,6 +41,8 @@ VERBS = {
 }
 PURPOSES = {
     "Begin": ["init", "try", "backtest"],
+    "Run": ["up", "status", "token"],
+    "Steer": ["promote", "rollback", "pause", "resume", "retrain", "retire"],
     "Ask": ["trace", "why"],
     "Look": ["runs", "models", "data"],
 }

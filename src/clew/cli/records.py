@@ -12,6 +12,13 @@ from clew.workspace import Workspace, open_records
 
 
 @contextmanager
+def records_or_new() -> Iterator[Workspace]:
+    """Open the records of the project here, and make them where there are none."""
+    with open_records(Path.cwd()) as records:
+        yield records
+
+
+@contextmanager
 def records_here() -> Iterator[Workspace]:
     """Open the records of the project here, and make none where there are none.
 

@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias, get_args
 
 from clew.entities import Json, Route
-from clew.errors import ClewError, NotFound, UsageError, did_you_mean
-from clew.registry import aliases, audit_log, get_version, move_alias, record_audit
+from clew.errors import AliasMoved, ClewError, NotFound, UsageError, did_you_mean
+from clew.registry import aliases, audit_log, get_version, list_versions, move_alias, record_audit
 from clew.registry.routes import get_route, move_route
-from clew.storage import Store
+from clew.storage import Reader, Store
 
 Verb: TypeAlias = Literal["promote", "rollback", "pause", "resume", "retrain", "retire"]
 VERBS: tuple[str, ...] = get_args(Verb)
@@ -79,7 +79,7 @@ def ask(
     return identity
 
 
-def waiting_commands(store: Store, deployment: str | None = None) -> list[Command]:
+def waiting(store: Store, deployment: str | None = None) -> list[Command]:
     """Commands that nobody has carried out yet, the oldest first."""
     where = {"status": "waiting"} | ({} if deployment is None else {"deployment": deployment})
     with store.read() as reader:
@@ -127,8 +127,37 @@ def execute_here(store: Store, identity: str, now: datetime) -> Command:
     return carry_out(store, command, lambda each: _act_on_records(store, each, now), now)
 
 
-def version_to_promote(store: Store, command: Command) -> tuple[int, int | None]:
+def preview(store: Store, verb: str, deployment: str, arguments: Mapping[str, Any]) -> str:
+    """What a command would do, in a sentence without its full stop; nothing is done.
+
+    Raises
+    ------
+    ClewError
+        As carrying it out would.
+    """
+    if verb in ("promote", "rollback"):
+        number, before = version_to_promote(store, verb, deployment, arguments)
+        return f"champion of {deployment} would be version {number} instead of {before or 'none'}"
+    with store.read() as reader:
+        route = get_route(reader, deployment)
+    answering = f"version {route.champion}" if route and route.champion else "nobody"
+    return f"{verb} of {deployment}, for which {answering} answers now"
+
+
+def is_paused(reader: Reader, deployment: str) -> bool:
+    """Whether the last word of people on it was to leave it alone."""
+    done = reader.find("commands", {"deployment": deployment, "status": "done"}, ["-done_at", "-asked_at"])
+    last = next((row["verb"] for row in done if row["verb"] in ("pause", "resume", "retire")), "resume")
+    return bool(last == "pause")
+
+
+def version_to_promote(
+    store: Store, verb: str, deployment: str, arguments: Mapping[str, Any]
+) -> tuple[int, int | None]:
     """The version that ``promote`` or ``rollback`` puts in office, and who is in it now.
+
+    Without a version, ``promote`` takes the candidate that is rolled out, or the newest version;
+    ``rollback`` the champion before this one.
 
     Raises
     ------
@@ -136,20 +165,34 @@ def version_to_promote(store: Store, command: Command) -> tuple[int, int | None]
         When there is nothing to go back to, or it is in office already.
     NotFound
         When there is no such version.
+    AliasMoved
+        When the champion is another one than ``expected`` says.
     """
-    champion = aliases(store, command.deployment).get("champion")
-    if command.verb == "promote":
-        wanted = command.arguments.get("version")
-    else:
-        wanted = command.arguments.get("to")
-        wanted = _champion_before(store, command.deployment, champion) if wanted is None else wanted
+    champion = aliases(store, deployment).get("champion")
+    expected = arguments.get("expected", champion)
+    if expected != champion:
+        raise AliasMoved(deployment, "champion", expected, champion)
+    wanted = arguments.get("version" if verb == "promote" else "to")
     if wanted is None:
-        raise UsageError(f"Say which version of {command.deployment!r}; list them with: clew models show"
-                         f" {command.deployment}")  # fmt: skip
-    number = get_version(store, command.deployment, int(wanted)).number
-    if number == champion:
-        raise UsageError(f"Version {number} of {command.deployment!r} is champion already.")
+        is_back = verb == "rollback"
+        wanted = _champion_before(store, deployment, champion) if is_back else _newest(store, deployment)
+    number = get_version(store, deployment, int(wanted)).number
+    with store.read() as reader:
+        route = get_route(reader, deployment)
+    if number == champion and not (route and route.stage == "retired"):
+        raise UsageError(f"Version {number} of {deployment!r} is champion already.")
     return number, champion
+
+
+def _newest(store: Store, deployment: str) -> int:
+    with store.read() as reader:
+        route = get_route(reader, deployment)
+    if route is not None and route.candidate is not None:
+        return route.candidate
+    versions = list_versions(store, deployment)
+    if not versions:
+        raise UsageError(f"{deployment!r} has no version yet. Train one with: clew try")
+    return versions[-1].number
 
 
 def _champion_before(store: Store, deployment: str, champion: int | None) -> int:
@@ -163,7 +206,7 @@ def _champion_before(store: Store, deployment: str, champion: int | None) -> int
 def _act_on_records(store: Store, command: Command, now: datetime) -> Json:
     deployment, evidence = command.deployment, {"command": command.id}
     if command.verb in ("promote", "rollback"):
-        number, before = version_to_promote(store, command)
+        number, before = version_to_promote(store, command.verb, deployment, command.arguments)
         move_alias(
             store,
             deployment,
@@ -177,7 +220,7 @@ def _act_on_records(store: Store, command: Command, now: datetime) -> Json:
         )
         with store.write() as tx:
             move_route(tx, Route(deployment, 0, number), now)
-        return {"message": f"champion is version {number}", "version": number, "before": before}
+        return {"sentence": f"champion is version {number}", "version": number, "before": before}
     status = {"pause": "paused", "resume": "running", "retire": "retired"}[command.verb]
     with store.write() as tx:
         tx.update("checkpoints", {"deployment": deployment}, {"status": status})
@@ -188,7 +231,7 @@ def _act_on_records(store: Store, command: Command, now: datetime) -> Json:
             tx, now=now, actor=command.actor, action=command.verb, subject=deployment, reason=command.reason,
             evidence=evidence,
         )  # fmt: skip
-    return {"message": f"{deployment} is {status}"}
+    return {"sentence": f"{deployment} is {status}"}
 
 
 def _command(row: Mapping[str, Any]) -> Command:

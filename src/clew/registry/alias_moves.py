@@ -12,7 +12,7 @@ from clew.registry.audit import record_audit
 from clew.registry.versions import version_row
 
 if TYPE_CHECKING:
-    from clew.storage import Store
+    from clew.storage import Reader, Store
 
 
 def move_alias(
@@ -57,7 +57,7 @@ def move_alias(
         if there == to:
             return int(generation)
         if there != expected:
-            raise AliasMoved(deployment, alias, expected, there)
+            raise AliasMoved(deployment, alias, expected, there, _mover(tx, deployment, alias))
         if to is not None:
             version_row(tx, deployment, to)
         values = {"number": to, "generation": generation + 1, "moved_at": now}
@@ -75,6 +75,13 @@ def move_alias(
             evidence={**(evidence or {}), "from": there, "to": to},
         )
     return int(generation) + 1
+
+
+def _mover(reader: Reader, deployment: str, alias: str) -> str:
+    """Who moved the alias last, when and why, as a part of a sentence."""
+    where = {"subject": deployment, "action": f"move {alias}"}
+    newest = reader.find("audit", where, ["-sequence"], limit=1)
+    return "".join(f"by {row['actor']} at {row['at']:%Y-%m-%d %H:%M} UTC ({row['reason']})" for row in newest)
 
 
 def aliases(store: Store, deployment: str) -> dict[str, int]:

@@ -92,17 +92,17 @@ class Life:
     label_days: int = 1
     answers: dict[str, Any] = field(default_factory=dict)
 
-    def days(self, n: int, *, labels: bool = True, ask_rows: bool = True) -> None:
+    def days(self, n: int, *, each_alone: bool = False) -> None:
         """Live through so many days."""
         for _ in range(n):
             # The last minute, so that no row is of the future; what is due is done at its own moment.
             moment = self.now + DAY - timedelta(minutes=1)
             self.doorbell.set_clock(moment)
             self.live.advance(moment)
-            if ask_rows:
-                self.ask(self.rows_of(self.now))
-            if labels:
-                self.label(self.rows_of(self.now - self.label_days * DAY))
+            rows = self.rows_of(self.now)
+            for asked in [[row] for row in rows] if each_alone else [rows]:
+                self.ask(asked)
+            self.label(self.rows_of(self.now - self.label_days * DAY))
             self.now += DAY
 
     def rows_of(self, day: datetime) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -64,7 +65,7 @@ def test_the_champion_is_where_alias_and_route_point(flipping: Life) -> None:
 def test_shadow_and_canary_are_logged_beside_the_champion(flipping: Life) -> None:
     answers = [record for record in flipping.logged() if isinstance(record, Prediction)]
     assert {record.role for record in answers} == {"champion", "canary", "shadow"}
-    by_row = {}
+    by_row: dict[tuple[str, object], list[Prediction]] = {}
     for record in answers:
         by_row.setdefault((record.request, record.key), []).append(record)
     pairs = [records for records in by_row.values() if len(records) > 1]
@@ -97,7 +98,7 @@ def test_a_life_in_three_processes_is_the_same_as_in_one(flipping: Life, tmp_pat
     # Broken off in the calm, in a release, and in the episode after the page.
     page = next(event.time for event in flipping.events if event.kind == "page")
     stops = [START + 9 * DAY, page + DAY, START + 50 * DAY]
-    answers = {}
+    answers: dict[str, Any] = {}
     for stop in stops:
         with living(root, table, START, now) as life:
             life.answers = answers
@@ -161,7 +162,7 @@ def test_people_steer_a_running_model(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- candidates that go wrong
 
 FORGETFUL = """
-@clew.model(stream, metric="accuracy", margin=0.02, rollout="shadow 2d, canary 20% 1d", retrain="rows 200")
+@clew.model(stream, metric="accuracy", margin=0.02, rollout="shadow 6d, canary 20% 1d", retrain="rows 200")
 def learner(train):
     if len(train.y) <= {n_first}:
         return LGBMClassifier(n_estimators=30, num_leaves=7, verbose=-1).fit(train.X, train.y)
@@ -172,11 +173,11 @@ N_FIRST = 49 * streams.ROWS_A_DAY + 1
 
 
 def lived_with_candidate(
-    tmp_path: Path, later: str, table: pa.Table, n_days: int
+    tmp_path: Path, later: str, table: pa.Table, n_days: int, *, each_alone: bool = False
 ) -> tuple[list[str], list[str], Life]:
     root = project(tmp_path / "project", before(table, START), FORGETFUL.format(n_first=N_FIRST, later=later))
     with living(root, table, START) as life:
-        life.days(n_days)
+        life.days(n_days, each_alone=each_alone)
         findings = list_findings(life.store, MODEL)
         back = [event.sentence for event in life.of_kind("rolled back")]
         return back, [finding.monitor for finding in findings], life
@@ -193,7 +194,7 @@ def test_a_candidate_that_fails_on_requests_is_rolled_back(tmp_path: Path) -> No
     later = """columns = (OneHotEncoder(handle_unknown="error"), ["city"])
     encoder = make_column_transformer(columns, remainder="passthrough")
     return make_pipeline(encoder, LogisticRegression()).fit(train.X, train.y)"""
-    table = with_city(flipped_at_day(200, n_days=80), new_city_from=64)
+    table = with_city(flipped_at_day(200, n_days=80), new_city_from=68)
     back, monitors, life = lived_with_candidate(tmp_path, later, table, 26)
     assert back, [event.sentence for event in life.events]
     assert "failed in" in back[0]
@@ -204,7 +205,9 @@ def test_a_candidate_that_fails_on_requests_is_rolled_back(tmp_path: Path) -> No
 
 def test_a_candidate_that_is_slow_is_rolled_back(tmp_path: Path) -> None:
     later = "return RandomForestClassifier(1000, max_depth=4, random_state=0).fit(train.X, train.y)"
-    back, monitors, life = lived_with_candidate(tmp_path, later, flipped_at_day(200, n_days=80), 20)
+    back, monitors, life = lived_with_candidate(
+        tmp_path, later, flipped_at_day(200, n_days=80), 16, each_alone=True
+    )
     assert back, [event.sentence for event in life.events]
     assert "ms an answer where the champion takes" in back[0]
     assert "rollout latency" in monitors
@@ -220,7 +223,7 @@ def test_a_candidate_whose_answers_turn_wrong_is_rolled_back(tmp_path: Path) -> 
     hint[: 50 * streams.ROWS_A_DAY] = rng.normal(size=50 * streams.ROWS_A_DAY)
     hint[row:] = 1 - hint[row:]
     table = table.append_column("hint", pa.array(hint))
-    later = "return LogisticRegression().fit(train.X.tail(200), train.y.tail(200))"
+    later = "return LogisticRegression().fit(train.X.tail(200), train.y[-200:])"
     back, monitors, life = lived_with_candidate(tmp_path, later, table, 20)
     assert back, [event.sentence for event in life.events]
     assert "rollout risk" in monitors

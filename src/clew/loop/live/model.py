@@ -16,7 +16,7 @@ from clew.config import Settings
 from clew.datasets import feature_names, get_snapshot
 from clew.entities import Decision, Json, Param, Version
 from clew.errors import ClewError, UsageError
-from clew.loop.commands import Command, carry_out, version_to_promote, waiting_commands
+from clew.loop.commands import Command, carry_out, version_to_promote, waiting
 from clew.loop.first import FirstChampion, first_champion, first_decision
 from clew.loop.fitter import Packaged, Thread
 from clew.loop.history import History
@@ -356,7 +356,7 @@ class LiveModel:
     def run_commands(self, now: datetime) -> int:
         """Carry out what people told this deployment; how much that was."""
         with self._lock:
-            told = waiting_commands(self._around.store, self.deployment)
+            told = waiting(self._around.store, self.deployment)
             for command in told:
                 carry_out(self._around.store, command, lambda each: self._obey(each, now), now)
             return len(told)
@@ -378,7 +378,9 @@ class LiveModel:
         return result
 
     def _promote(self, command: Command, now: datetime) -> Json:
-        number, before = version_to_promote(self._around.store, command)
+        number, before = version_to_promote(
+            self._around.store, command.verb, self.deployment, command.arguments
+        )
         evidence = {"command": command.id, "verb": command.verb}
         sentence = f"{command.actor} says: {command.verb} to version {number}: {command.reason}"
         kind = "promoted" if command.verb == "promote" else "rolled back"
@@ -392,7 +394,7 @@ class LiveModel:
         if self.status == "retired":
             self.status = "running"
         self.sentence = ""
-        return {"message": f"champion is version {number}", "version": number, "before": before}
+        return {"sentence": f"champion is version {number}", "version": number, "before": before}
 
     def _person_chose(self, number: int, now: datetime) -> None:
         assert self._loop is not None  # noqa: S101 - whoever calls has looked
@@ -429,7 +431,7 @@ class LiveModel:
                 tx, now=now, actor=command.actor, action=command.verb, subject=self.deployment,
                 reason=command.reason, evidence={"command": command.id},
             )  # fmt: skip
-        return {"message": f"{self.deployment} is {self.status}"}
+        return {"sentence": f"{self.deployment} is {self.status}"}
 
     def _route_is_retired(self) -> bool:
         route = self._route()
@@ -443,7 +445,7 @@ class LiveModel:
                 tx, now=now, actor=command.actor, action="retrain", subject=self.deployment,
                 reason=command.reason, evidence={"command": command.id},
             )  # fmt: skip
-        return {"message": "a candidate is ordered at the next look", "next_tick": f"{self.next_tick}"}
+        return {"sentence": "a candidate is ordered at the next look", "next_tick": f"{self.next_tick}"}
 
     # -- what it looks like ------------------------------------------------------------------------------
 

@@ -1,0 +1,110 @@
+"""``clew status``."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import click
+
+from clew.cli.commands import Explained
+from clew.cli.terminal import answer
+from clew.cli.values import json_option, utc_now
+
+if TYPE_CHECKING:
+    from clew.server.figures import Lately
+    from clew.server.status import ModelLine, Overview
+
+
+@click.command("status", cls=Explained, example="clew status --json")
+@json_option
+def status(as_json: bool) -> None:
+    """Show how every model stands, a line each.
+
+    It reads the store and the files that a running clew up leaves there, so it also answers while control
+    is being restarted, and tells what was last known when nothing runs. Requests, latency and errors are
+    those of the last minute.
+    """
+    from clew.cli.records import records_here
+    from clew.server.clock import system_now
+    from clew.server.status import overview
+
+    with records_here() as records:
+        found = overview(records.store, system_now(records.store, utc_now()))
+    answer(as_json, found, lambda: show_overview(found))
+
+
+def show_overview(found: Overview) -> None:
+    """First whether anything runs, then a line a model."""
+    from clew.cli.terminal import say, show_facts, show_table
+    from clew.cli.words import size
+
+    if found.up is None:
+        say("clew up does not run on this store; this is what was last known. Start it with: clew up")
+    workers = ", ".join(f"{each.worker} ({size(each.memory_bytes)})" for each in found.workers)
+    show_facts(
+        {
+            "up": found.up
+            and f"since {found.up.since:%Y-%m-%d %H:%M} UTC, process {found.up.pid} on {found.up.machine}",
+            "predictions": found.up and found.up.url,
+            "control": found.up and found.up.control_url,
+            "clock": _clock(found),
+            "workers": workers,
+        }
+    )
+    say()
+    if not found.models:
+        say("No model is live yet. clew up makes first champions.")
+        return
+    show_table(
+        ["model", "version", "stage", "metric", "last decision", "req/s", "p50", "p99", "errors", "log lag"],
+        [_line(each) for each in found.models],
+        right=["version", "req/s", "p50", "p99", "errors", "log lag"],
+    )
+
+
+def _clock(found: Overview) -> str:
+    from clew.cli.words import lasting
+
+    age = "" if found.loop_age_seconds is None else f", loop heard {lasting(found.loop_age_seconds)} ago"
+    return f"{found.clock_mode}, {found.clock_now:%Y-%m-%d %H:%M:%S} UTC{age}"
+
+
+def _line(model: ModelLine) -> list[str]:
+    from clew.cli.words import day, number
+
+    decision, value = model.last_decision, model.value
+    return [
+        model.deployment,
+        "–" if model.version is None else str(model.version),
+        _stage(model),
+        "" if model.metric is None else f"{model.metric} {number(value)} ({model.n:,})",
+        "" if decision is None else f"{day(decision.at)} {decision.sentence}",
+        *_traffic(model.lately),
+    ]
+
+
+def _stage(model: ModelLine) -> str:
+    share = f" {model.share * 100:.4g}%" if model.stage == "canary" else ""
+    candidate = f" of {model.candidate}" if model.candidate is not None else ""
+    return f"{model.stage}{share}{candidate}{', paused' if model.is_paused else ''}"
+
+
+def _traffic(lately: Lately | None) -> list[str]:
+    from clew.cli.words import size
+
+    if lately is None:
+        return ["–"] * 5
+    quantiles = [_milliseconds(lately.p50), _milliseconds(lately.p99)]
+    return [
+        f"{lately.requests_per_second:.1f}",
+        *quantiles,
+        str(lately.errors),
+        size(lately.log_bytes) if lately.log_bytes is not None else "",
+    ]
+
+
+def _milliseconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    return f"{seconds * 1000:.4g} ms" if math.isfinite(seconds) else "> 5 s"

@@ -1,0 +1,183 @@
+"""``clew promote``, ``rollback``, ``pause``, ``resume``, ``retrain``, ``retire``.
+
+Where ``clew up`` runs, the verb writes its order down and waits until it is executed there; elsewhere it
+executes it itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from clew.cli.commands import Explained, option
+from clew.cli.terminal import answer
+from clew.cli.values import json_option, utc_now
+from clew.errors import ClewError, StoreBusy
+
+if TYPE_CHECKING:
+    from clew.loop.commands import Command
+    from clew.storage import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+WHAT = "What is done"
+LOOK_SECONDS = 0.05
+
+
+class CommandRefused(ClewError):
+    """The running system refused what was ordered, for the reason that it told."""
+
+    def __init__(self, code: str, message: str, exit_code: int) -> None:
+        self.error_code, self.exit_code = code, exit_code
+        super().__init__(message)
+
+
+def _shared(command: F) -> F:
+    for decorate in (
+        json_option,
+        option(
+            "--wait",
+            type=click.FloatRange(min=0),
+            metavar="SECONDS",
+            default=60.0,
+            purpose=WHAT,
+            help="How long to wait for a running clew up to do it.",
+        ),
+        option("--reason", required=True, purpose=WHAT, help="Why; it stands in the audit log."),
+        click.argument("model"),
+    ):
+        command = decorate(command)
+    return command
+
+
+def _dry_run(command: F) -> F:
+    return option("--dry-run", is_flag=True, purpose=WHAT, help="Say what would be done, and do nothing.")(
+        command
+    )
+
+
+@click.command("promote", cls=Explained, example='clew promote busy_hour 3 --reason "reviewed by hand"')
+@_dry_run
+@click.argument("version", metavar="[VERSION]", type=click.IntRange(1), required=False)
+@_shared
+def promote(model: str, version: int | None, **given: Any) -> None:
+    """Make a version the champion of its model.
+
+    Without VERSION it is the candidate that is being rolled out, or the newest version. A rollout that runs
+    ends with it. A model that was retired comes back into service.
+    """
+    _steer("promote", model, {"version": version}, **given)
+
+
+@click.command("rollback", cls=Explained, example='clew rollback busy_hour --reason "too many complaints"')
+@_dry_run
+@option("--to", type=click.IntRange(1), metavar="VERSION", purpose=WHAT, help="By default the one before.")
+@_shared
+def rollback(model: str, to: int | None, **given: Any) -> None:
+    """Go back to an earlier champion.
+
+    The version that is left does not come back unless a person promotes it.
+    """
+    _steer("rollback", model, {"to": to}, **given)
+
+
+@click.command("pause", cls=Explained, example='clew pause busy_hour --reason "the source is being moved"')
+@_shared
+def pause(model: str, **given: Any) -> None:
+    """Let the loop leave a model alone; it answers on.
+
+    No check, fit or rollout step of it is made until clew resume.
+    """
+    _steer("pause", model, {}, **given)
+
+
+@click.command("resume", cls=Explained, example='clew resume busy_hour --reason "the source is back"')
+@_shared
+def resume(model: str, **given: Any) -> None:
+    """Let the loop go on with a model.
+
+    What became due in the meantime is done now.
+    """
+    _steer("resume", model, {}, **given)
+
+
+@click.command("retrain", cls=Explained, example='clew retrain busy_hour --reason "new bike stations"')
+@_shared
+def retrain(model: str, **given: Any) -> None:
+    """Order a candidate, which has to earn its place.
+
+    It is fitted, meets the gate and is rolled out like any other; for this clew up must run.
+    """
+    _steer("retrain", model, {}, **given)
+
+
+@click.command("retire", cls=Explained, example='clew retire busy_hour --reason "replaced by busy_day"')
+@_dry_run
+@_shared
+def retire(model: str, **given: Any) -> None:
+    """Take a model out of service; promote undoes it.
+
+    Requests for it are refused from then on. Its versions, log and records stay.
+    """
+    _steer("retire", model, {}, **given)
+
+
+def _steer(
+    verb: str,
+    model: str,
+    arguments: dict[str, Any],
+    *,
+    reason: str,
+    wait: float,
+    as_json: bool,
+    dry_run: bool = False,
+) -> None:
+    from clew.cli.records import records_here
+    from clew.loop.commands import preview
+
+    given = {name: value for name, value in arguments.items() if value is not None}
+    with records_here() as records:
+        if dry_run:
+            sentence = preview(records.store, verb, model, given)
+            answer(as_json, {"would": sentence}, lambda: click.echo(f"{sentence}. Nothing was done."))
+            return
+        done = _executed(records.store, verb, model, given, reason, wait)
+    _show(done, as_json)
+
+
+def _executed(
+    store: Store, verb: str, model: str, arguments: dict[str, Any], reason: str, wait_seconds: float
+) -> Command:
+    from clew.cli.people import actor_here
+    from clew.loop.commands import ask, execute_here, outcome
+    from clew.server.clock import system_now
+    from clew.server.presence import running_up
+
+    now = system_now(store, utc_now())
+    command = ask(store, verb, model, arguments, actor_here(), reason, now)
+    give_up = time.monotonic() + wait_seconds
+    while (done := outcome(store, command)).status == "waiting":
+        # Asked again each time: a system that is ended meanwhile leaves its orders to whoever waits.
+        if running_up(store) is None:
+            execute_here(store, command, now)
+        elif time.monotonic() > give_up:
+            return done
+        else:
+            time.sleep(LOOK_SECONDS)
+    return done
+
+
+def _show(done: Command, as_json: bool) -> None:
+    if done.status == "refused" and done.result is not None:
+        error = done.result["error"]
+        raise CommandRefused(error["code"], error["message"], error["exit_code"])
+    if done.status == "waiting":
+        raise StoreBusy(
+            f"clew up has not come to it yet: the loop is at work. {done.verb} stands as command {done.id}"
+            " and is done as soon as it rests. See: clew status"
+        )
+    sentence = str((done.result or {}).get("sentence", f"{done.verb} is done"))
+    answer(as_json, done, lambda: click.echo(f"{sentence[0].upper()}{sentence[1:]}."))

@@ -1,0 +1,154 @@
+"""How everything stands: a line a model, the clock, the workers; with and without a running system.
+
+What it tells comes from the store and from the files that a running system leaves in ``run``, so it needs no
+server that answers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from clew.entities import Route
+from clew.loop.commands import is_paused
+from clew.registry.routes import list_routes
+from clew.server.clock import read_clock
+from clew.server.figures import Lately, living_figures
+from clew.server.presence import Presence, running_up
+
+if TYPE_CHECKING:
+    from clew.storage import Reader, Store
+
+STATUS_FILE = "status.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LastDecision:
+    """What the loop decided last."""
+
+    id: str
+    at: datetime
+    kind: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLine:
+    """How a model stands.
+
+    Attributes
+    ----------
+    version, stage, candidate, share
+        Of its route: who answers, and how far a rollout is.
+    metric, value, n
+        The metric of late, over `n` matured rows; None while the loop knows none.
+    lately
+        Requests of the last minute; None when nothing runs.
+    """
+
+    deployment: str
+    version: int | None
+    stage: str
+    candidate: int | None
+    share: float
+    is_paused: bool
+    metric: str | None
+    value: float | None
+    n: int
+    last_decision: LastDecision | None
+    lately: Lately | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLine:
+    """A worker that runs."""
+
+    worker: int
+    pid: int
+    memory_bytes: int
+    cpu_seconds: float
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """How everything stands.
+
+    `loop_age_seconds` says how long ago the loop last gave sign of life; None when it never did.
+    """
+
+    up: Presence | None
+    clock_mode: str
+    clock_now: datetime
+    next_due: datetime | None
+    loop_age_seconds: float | None
+    models: tuple[ModelLine, ...]
+    workers: tuple[WorkerLine, ...]
+
+
+def overview(store: Store, now: datetime) -> Overview:
+    """How everything stands at `now` by the system's clock."""
+    up, run, clock = running_up(store), store.folder / "run", read_clock(store)
+    told, age = _told(run)
+    with store.read() as reader:
+        names = [row["name"] for row in reader.find("deployments", {"kind": "live"})]
+        routes = {route.deployment: route for route in list_routes(reader)}
+        lines = tuple(_line(reader, name, routes.get(name), told, is_up=up is not None) for name in names)
+    due = told.get("next_due")
+    return Overview(
+        up=up,
+        clock_mode=clock.mode if clock else "real",
+        clock_now=now,
+        next_due=datetime.fromisoformat(due) if due else None,
+        loop_age_seconds=age,
+        models=lines,
+        workers=_workers(store) if up else (),
+    )
+
+
+def _told(run: Path) -> tuple[Mapping[str, Any], float | None]:
+    """What the loop wrote of itself last, and how many seconds ago."""
+    path = run / STATUS_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes()), max(time.time() - path.stat().st_mtime, 0.0)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return {}, None
+
+
+def _line(
+    reader: Reader, name: str, route: Route | None, told: Mapping[str, Any], *, is_up: bool
+) -> ModelLine:
+    route = route or Route(name, 0, None)
+    of_loop = told.get("models", {}).get(name, {})
+    lately = told.get("lately", {}).get(name)
+    return ModelLine(
+        deployment=name,
+        version=route.champion,
+        stage="not live" if not route.generation else route.stage,
+        candidate=route.candidate,
+        share=route.share,
+        is_paused=is_paused(reader, name),
+        metric=of_loop.get("metric"),
+        value=of_loop.get("value"),
+        n=of_loop.get("n", 0),
+        last_decision=_last_decision(reader, name),
+        lately=Lately(**lately) if lately and is_up else None,
+    )
+
+
+def _last_decision(reader: Reader, deployment: str) -> LastDecision | None:
+    newest = reader.find("decisions", {"deployment": deployment}, ["-sequence"], limit=1)
+    return next((LastDecision(r["id"], r["at"], r["kind"], r["sentence"]) for r in newest), None)
+
+
+def _workers(store: Store) -> tuple[WorkerLine, ...]:
+    return tuple(
+        WorkerLine(each.worker, each.pid, each.memory_bytes, each.cpu_seconds, each.n_in_flight)
+        for each in living_figures(store)
+    )
