@@ -184,6 +184,13 @@ def version_to_promote(
     return number, champion
 
 
+def moved_sentence(deployment: str, number: int, before: int | None) -> Json:
+    """What came of a command that moved the champion."""
+    after = "" if before is None else f", after version {before}"
+    sentence = f"the champion of {deployment} is version {number} now{after}"
+    return {"sentence": sentence, "version": number, "before": before}
+
+
 def _newest(store: Store, deployment: str) -> int:
     with store.read() as reader:
         route = get_route(reader, deployment)
@@ -220,7 +227,7 @@ def _act_on_records(store: Store, command: Command, now: datetime) -> Json:
         )
         with store.write() as tx:
             move_route(tx, Route(deployment, 0, number), now)
-        return {"sentence": f"champion is version {number}", "version": number, "before": before}
+        return moved_sentence(deployment, number, before)
     status = {"pause": "paused", "resume": "running", "retire": "retired"}[command.verb]
     with store.write() as tx:
         tx.update("checkpoints", {"deployment": deployment}, {"status": status})

@@ -227,11 +227,14 @@ class Supervisor:
 
     def _note_death(self, part: Part) -> None:
         assert part.process is not None  # noqa: S101 - the caller looked
-        ended, pid = how_it_ended(part.process.returncode), part.process.pid
+        code, pid = part.process.returncode, part.process.pid
+        ended = how_it_ended(code)
         part.end()
         self._read_reports()
-        if part is self._control and self._opened is None:
-            raise UpFailed(f"The control process {ended} before it had begun. What it said stands above.")
+        # One that gave up by itself before it was ever live will do so again; one that was killed will not.
+        gave_up = self._facts is None and code is not None and code >= 0
+        if part is self._control and (self._opened is None or gave_up):
+            raise UpFailed(f"The control process {ended} before it was live. What it said stands above.")
         part.delay_seconds = back_off(part.delay_seconds, time.monotonic() - part.began)
         part.due = time.monotonic() + part.delay_seconds
         self._audience.remark(

@@ -61,8 +61,8 @@ def _dry_run(command: F) -> F:
 
 @click.command("promote", cls=Explained, example='clew promote busy_hour 3 --reason "reviewed by hand"')
 @_dry_run
-@click.argument("version", metavar="[VERSION]", type=click.IntRange(1), required=False)
 @_shared
+@click.argument("version", metavar="[VERSION]", type=click.IntRange(1), required=False)
 def promote(model: str, version: int | None, **given: Any) -> None:
     """Make a version the champion of its model.
 

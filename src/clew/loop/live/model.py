@@ -16,7 +16,7 @@ from clew.config import Settings
 from clew.datasets import feature_names, get_snapshot
 from clew.entities import Decision, Json, Param, Version
 from clew.errors import ClewError, UsageError
-from clew.loop.commands import Command, carry_out, version_to_promote, waiting
+from clew.loop.commands import Command, carry_out, moved_sentence, version_to_promote, waiting
 from clew.loop.first import FirstChampion, first_champion, first_decision
 from clew.loop.fitter import Packaged, Thread
 from clew.loop.history import History
@@ -394,7 +394,7 @@ class LiveModel:
         if self.status == "retired":
             self.status = "running"
         self.sentence = ""
-        return {"sentence": f"champion is version {number}", "version": number, "before": before}
+        return moved_sentence(self.deployment, number, before)
 
     def _person_chose(self, number: int, now: datetime) -> None:
         assert self._loop is not None  # noqa: S101 - whoever calls has looked
