@@ -275,3 +275,47 @@ def test_wrong_settings_end_a_command_as_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(ClewError) as caught:
         loaded(tmp_path, "nonsense = 1")
     assert caught.value.exit_code == 2
+
+
+# ---------------------------------------------------------------- notifications
+
+
+def test_notifications_name_where_to_tell_and_what(tmp_path: Path) -> None:
+    lines = ['webhook = "$HOOK"', 'secret = "$SECRET"', 'command = ["./tell.sh", "-v"]', 'levels = ["page"]']
+    toml = "\n".join(["[notifications]", *lines])
+    given = loaded(tmp_path, toml, {"HOOK": "https://me:pw@hooks.example:8443/T0?key=1", "SECRET": "s"})
+    told = given.notifications
+    assert (told.webhook, told.secret) == ("https://me:pw@hooks.example:8443/T0?key=1", "s")
+    assert (told.command, told.levels) == ((str(tmp_path.resolve() / "tell.sh"), "-v"), ("page",))
+
+
+def test_a_program_without_a_slash_is_looked_for_where_programs_are(tmp_path: Path) -> None:
+    toml = '[notifications]\ncommand = ["notify-send", "./a"]\n'
+    assert loaded(tmp_path, toml).notifications.command == ("notify-send", "./a")
+
+
+@pytest.mark.parametrize(
+    "webhook",
+    [
+        *("hunter2", "ftp://hunter2.example", "https://", "https:///hunter2"),
+        *("https://hunter2:99999/", "http://hunter2/ x", "http://[hunter2/"),
+    ],
+)
+def test_a_webhook_that_is_no_url_is_refused_without_repeating_it(tmp_path: Path, webhook: str) -> None:
+    said = refusal(tmp_path, '[notifications]\nwebhook = "$HOOK"\n', {"HOOK": webhook})
+    assert "notifications.webhook is no URL" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('secret = ""', "secret is empty"),
+        ('command = [""]', "names no program"),
+        ('levels = ["pages"]', "Did you mean 'page'"),
+        ('webhok = "x"', "Did you mean 'webhook'"),
+        ('allow_private = "yes"', "must be true or false"),
+    ],
+)
+def test_a_wrong_setting_of_notifications_is_refused(tmp_path: Path, line: str, said: str) -> None:
+    assert said in refusal(tmp_path, f"[notifications]\n{line}\n")

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from clew.errors import ProjectError, SettingsError, did_you_mean
 
@@ -111,7 +112,8 @@ class NotificationSettings:
     allow_private
         Let the webhook lie at a private or loopback address (default false).
     command
-        A program and its arguments, run for each notice, which it gets as JSON on its standard input.
+        A program and its arguments, run for each notice, which it gets as JSON on its standard input. A
+        program named with a slash, such as ``./tell.sh``, lies in the project's folder.
     levels
         What is told: ``page``, ``ticket``, ``loop`` (default ``page`` and ``loop``).
     """
@@ -198,7 +200,7 @@ def load_settings(start: Path, environment: Mapping[str, str] | None = None) -> 
         objects=_objects(_section(resolved, "objects", ObjectSettings)),
         budget=_budget(_section(resolved, "budget", BudgetSettings)),
         serving=_serving(_section(resolved, "serving", ServingSettings)),
-        notifications=_notifications(_section(resolved, "notifications", NotificationSettings)),
+        notifications=_notifications(_section(resolved, "notifications", NotificationSettings), root),
         params=_params(resolved.get("params", {})),
     )
 
@@ -298,7 +300,7 @@ def _serving(section: dict[str, Any]) -> ServingSettings:
     return ServingSettings(**section)
 
 
-def _notifications(section: dict[str, Any]) -> NotificationSettings:
+def _notifications(section: dict[str, Any], root: Path) -> NotificationSettings:
     kinds = {"webhook": str, "secret": str, "allow_private": bool}
     for name, value in section.items():
         what = f"notifications.{name}"
@@ -310,7 +312,35 @@ def _notifications(section: dict[str, Any]) -> NotificationSettings:
         if level not in NOTICE_LEVELS:
             hint = did_you_mean(level, NOTICE_LEVELS)
             raise SettingsError(f"{PROJECT_FILE}: notifications.levels has {level!r}. {hint}")
+    if section.get("secret") == "":
+        raise SettingsError(
+            f"{PROJECT_FILE}: notifications.secret is empty, which signs nothing. Leave it out, or set it."
+        )
+    _refuse_no_webhook(section.get("webhook"))
+    section["command"] = _program(section.get("command", ()), root)
     return NotificationSettings(**section)
+
+
+def _refuse_no_webhook(webhook: str | None) -> None:
+    """Whatever is wrong, the message does not repeat the URL, which may hold a password."""
+    if webhook is None:
+        return
+    try:
+        parts = urlsplit(webhook)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or any(character.isspace() for character in webhook):
+        raise SettingsError(
+            f'{PROJECT_FILE}: notifications.webhook is no URL. Write https://HOST/PATH, or "$NAME".'
+        )
+
+
+def _program(command: tuple[str, ...], root: Path) -> tuple[str, ...]:
+    """A command whose program is found from wherever Clew runs."""
+    if command and not command[0]:
+        raise SettingsError(f"{PROJECT_FILE}: notifications.command names no program.")
+    return (str(root / command[0]), *command[1:]) if command and "/" in command[0] else command
 
 
 def _words(given: Any, what: str) -> tuple[str, ...]:

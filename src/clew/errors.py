@@ -20,6 +20,7 @@
     │   ├── StoreBusy           another process holds it
     │   ├── LogFailed           the prediction log cannot be written
     │   └── ObjectDamaged       stored bytes are not what their name says
+    ├── SignatureRefused        what was received is not signed as it should be, or is an old one
     └── MissingExtra            an optional package is not installed
 
 A message says what happened with the values, what there is instead, and what to do. Programs read the
@@ -182,6 +183,13 @@ class LogFailed(StoreError):
 
 class ObjectDamaged(StoreError):
     """Stored bytes are not what their name says."""
+
+
+class SignatureRefused(ClewError):
+    """What was received is not signed as it should be, or was sent too long ago."""
+
+    error_code = "UNAUTHENTICATED"
+    http_status = 401
 
 
 class MissingExtra(ClewError):

@@ -124,7 +124,7 @@ class Walk:
         wanted = re.findall(r'"\$(\w+)"', settings)
         with tempfile.TemporaryDirectory() as place:
             Path(place, "clew.toml").write_text(settings, encoding="utf-8")
-            load_settings(Path(place), dict.fromkeys(wanted, "x"))
+            load_settings(Path(place), dict.fromkeys(wanted, "https://you.example"))
 
     def _typed(self, command: Command) -> Step:
         line = _ID.sub(lambda found: self.ids.get(found[0], found[0]), command.typed)

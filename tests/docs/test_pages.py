@@ -14,6 +14,8 @@ from clew.declare import parse_retrain
 from clew.entities import Trigger
 from clew.loop import gate, policy, rollout
 from clew.monitoring import budget, contract, drift, reference
+from clew.notifications import command, outbox, signature, webhook
+from clew.notifications.notices import TOLD_DECISIONS
 from clew.storage import database
 from clew.tracking import code, project_files
 from tests.docs.pages import DOCS, ROOT, all_pages, begins_in, blocks
@@ -168,6 +170,16 @@ SAID = {
     "docs/explanation/code-and-environment.md": {
         "up to 1 MB each and 50 MB in all": code.MOST_BYTES_A_FILE == 1e6 and code.MOST_BYTES_IN_ALL == 50e6,
     },
+    "docs/how-to/get-told.md": {
+        "12 attempts within a day": outbox.MOST_ATTEMPTS == 12,
+        "after a minute, then after twice as long each time, at most six hours": [
+            outbox.pause_after(n).total_seconds() for n in (1, 2, 99)
+        ]
+        == [60, 120, 6 * 3600],
+        "at most 10 seconds for a webhook and 30 seconds": webhook.TIMEOUT_SECONDS == 10
+        and command.LIMIT_SECONDS == 30,
+        "> timedelta(minutes=5)": signature.TOLERANCE.total_seconds() == 300,
+    },
     "docs/how-to/postgres-and-s3.md": {
         "after 30 seconds a writer gives up": database.BUSY_TIMEOUT_SECONDS == 30,
     },
@@ -196,6 +208,12 @@ def test_every_kind_of_secret_that_is_left_out_is_named() -> None:
     names = {name for name in project_files.SECRET_NAMES if not name.startswith("id_")}
     assert {name for name in names if name.removesuffix("*") not in text} == set()
     assert {folder for folder in project_files.SECRET_FOLDERS if folder not in text} == set()
+
+
+def test_everything_that_is_told_is_named_with_its_level() -> None:
+    rows = re.findall(r"^\| (\w+) \| (`.+`) \|", text_of("docs/how-to/get-told.md"), re.MULTILINE)
+    named = {(kind.strip("`"), level) for level, kinds in rows for kind in kinds.split(", ")}
+    assert set(TOLD_DECISIONS.items()) - named == set()
 
 
 def test_the_words_of_retrain_are_those_that_are_taken() -> None:
