@@ -144,6 +144,17 @@ def test_a_later_table_is_held_to_the_declared_columns(
         assert workspace.try_model().version == first.version
 
 
+def test_a_slice_that_is_no_column_is_told_before_anything_is_fitted(tmp_path: Path) -> None:
+    folder = project(tmp_path)
+    code = (folder / "learner.py").read_text(encoding="utf-8")
+    write_texts(folder, {"learner.py": code.replace("margin=0.01", 'margin=0.01, slices=["x00"]')})
+    error = refused(folder, DataError)
+    assert says(error, "slices=['x00']", "no column 'x00'", "Did you mean 'x0'?")
+    assert error.column == "x00"
+    with open_records(tmp_path) as workspace, workspace.store.read() as reader:
+        assert reader.find("runs") == []
+
+
 # ---------------------------------------------------------------- training functions
 
 
