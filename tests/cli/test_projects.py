@@ -223,6 +223,22 @@ def test_each_record_can_be_shown_and_traced(project: Path) -> None:
     assert answered(project, "why", "missed_payment")["reasons"]
 
 
+def test_what_a_training_printed_can_be_read_though_it_failed(tmp_path: Path) -> None:
+    write_project(tmp_path, "loans")
+    model = tmp_path / "model.py"
+    body = "    for n in range(100):\n        print('step', n)\n    raise ValueError('no')\n    model ="
+    model.write_text(model.read_text().replace("    model =", body, 1))
+    assert clew(tmp_path, "try").returncode == 1
+    run_id = answered(tmp_path, "runs", "list")["runs"][0]["id"]
+    printed = answered(tmp_path, "runs", "show", run_id)["printed"].splitlines()
+    assert printed == [f"step {n}" for n in range(100)]
+    shown = clew(tmp_path, "runs", "show", run_id).stdout
+    assert "60 lines before these" in shown
+    assert "step 60\n" in shown
+    assert "step 59\n" not in shown
+    assert "ValueError: no" in shown
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
