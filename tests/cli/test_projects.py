@@ -85,6 +85,12 @@ def test_what_exists_is_named_and_kept(example: str, tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"file/loans cannot be written: Not a directory\. Name another"):
+        write_project(tmp_path / "file" / "loans", "loans")
+
+
 def test_the_same_table_is_made_everywhere(tmp_path: Path) -> None:
     one, other = (write_project(tmp_path / name, "loans")[-1] for name in ("one", "other"))
     assert pq.read_table(one).equals(pq.read_table(other))
