@@ -291,6 +291,8 @@ def test_the_words_of_retraining_are_read(words: Any, expected: tuple[Trigger, .
     ("word", "hint"),
     [
         ("60d", "Did you mean 'every 60d'?"),
+        ("ever 5d", "Did you mean 'every 5d'?"),
+        ("row 5000", "Did you mean 'rows 5000'?"),
         ("2mo", "Did you mean 'every 2mo'?"),
         ("5000", "Did you mean 'rows 5000'?"),
         ("autp", "Did you mean 'auto'?"),

@@ -7,6 +7,7 @@ in a notebook.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import math
 import os
@@ -292,6 +293,9 @@ def _trigger_hint(kind: str, rest: str) -> str:
             return f"Did you mean {spelling.format(kind + rest)!r}?"
     if kind in ("every", "rows", "cron"):
         return "Write 'every 60d', 'rows 5000' or 'cron 0 3 * * 1' (minute, hour, day, month, weekday)."
+    near = difflib.get_close_matches(kind, ["every", "rows", "cron"], n=1) if rest else []
+    if near:
+        return f"Did you mean '{near[0]} {rest}'?"
     return did_you_mean(kind, ["auto", "every 60d", "rows 5000", "cron 0 3 * * 1", "drift", "never"])
 
 

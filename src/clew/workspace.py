@@ -171,6 +171,7 @@ class Workspace:
     def _prepared(self, params: Mapping[str, Any], seed: int, on_progress: OnProgress) -> Iterator[Prepared]:
         with ExitStack() as stack:
             child, tree, models = stack.enter_context(self._child(on_progress))
+            self._refuse_params_of_nobody(models)
             described = _chosen(models, self._target.model if self._target else None)
             declaration = described.model
             on_progress(Progress(0.0, sentence=f"reading {declaration.dataset.name}"))
@@ -251,6 +252,19 @@ class Workspace:
                     )
                 chosen[name] = Param(value, source)  # type: ignore[arg-type]
         return chosen
+
+    def _refuse_params_of_nobody(self, models: Sequence[Described]) -> None:
+        """A misspelled ``[params.…]`` would silently leave the defaults."""
+        listed = self.settings.models
+        if self._target is None or not listed or not set(listed) <= set(self._target.files):
+            return  # of a file that was not asked for nobody knows the models
+        names = [described.model.name for described in models]
+        for name in self.settings.params:
+            if name not in names:
+                raise UsageError(
+                    f"clew.toml has hyperparameters for {name!r}, but the project declares no such model."
+                    f" {did_you_mean(name, names)}"
+                )
 
     def _fitter(self, prepared: Prepared, kind: str, *more: Any) -> tuple[Fitter, str]:
         thread = prepared.thread

@@ -136,6 +136,8 @@ def test_help_of_the_overview_loads_no_verb() -> None:
         (["backtest", "--start", "July"], "Write 2011-07-01"),
         (["backtest", "--set", "num_leaves"], "NAME=VALUE"),
         (["runs", "list", "--status", "done"], "'finished'"),
+        (["runs", "list", "--since", "yesterday"], "or how long ago, such as 7d"),
+        (["backtest", "--window", "0d"], "must be longer than nothing"),
     ],
 )
 def test_a_wrong_word_is_answered_with_the_right_one(
@@ -146,3 +148,21 @@ def test_a_wrong_word_is_answered_with_the_right_one(
     assert hint in said.err
     assert said.err.splitlines()[-1].startswith("What it takes: clew")
     assert said.out == ""
+
+
+@pytest.mark.parametrize("words", [[], ["runs"]])
+def test_a_command_without_its_verb_is_answered_with_help_and_no_error(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words) == 2
+    said = capsys.readouterr()
+    assert "Example:" in said.err
+    assert "Error" not in said.err
+    assert said.out == ""
+
+
+def test_an_option_without_its_value_is_answered_with_the_help_of_its_verb(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["runs", "list", "--limit"]) == 2
+    assert capsys.readouterr().err.endswith("What it takes: clew runs list --help\n")

@@ -85,6 +85,12 @@ def test_what_exists_is_named_and_kept(example: str, tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"file/loans cannot be written: Not a directory\. Name another"):
+        write_project(tmp_path / "file" / "loans", "loans")
+
+
 def test_the_same_table_is_made_everywhere(tmp_path: Path) -> None:
     one, other = (write_project(tmp_path / name, "loans")[-1] for name in ("one", "other"))
     assert pq.read_table(one).equals(pq.read_table(other))
@@ -221,6 +227,22 @@ def test_each_record_can_be_shown_and_traced(project: Path) -> None:
     thread = answered(project, "trace", "missed_payment@1")
     assert one["snapshot"] in json.dumps(thread)
     assert answered(project, "why", "missed_payment")["reasons"]
+
+
+def test_what_a_training_printed_can_be_read_though_it_failed(tmp_path: Path) -> None:
+    write_project(tmp_path, "loans")
+    model = tmp_path / "model.py"
+    body = "    for n in range(100):\n        print('step', n)\n    raise ValueError('no')\n    model ="
+    model.write_text(model.read_text().replace("    model =", body, 1))
+    assert clew(tmp_path, "try").returncode == 1
+    run_id = answered(tmp_path, "runs", "list")["runs"][0]["id"]
+    printed = answered(tmp_path, "runs", "show", run_id)["printed"].splitlines()
+    assert printed == [f"step {n}" for n in range(100)]
+    shown = clew(tmp_path, "runs", "show", run_id).stdout
+    assert "60 lines before these" in shown
+    assert "step 60\n" in shown
+    assert "step 59\n" not in shown
+    assert "ValueError: no" in shown
 
 
 @pytest.mark.parametrize(

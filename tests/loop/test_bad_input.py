@@ -144,6 +144,17 @@ def test_a_later_table_is_held_to_the_declared_columns(
         assert workspace.try_model().version == first.version
 
 
+def test_a_slice_that_is_no_column_is_told_before_anything_is_fitted(tmp_path: Path) -> None:
+    folder = project(tmp_path)
+    code = (folder / "learner.py").read_text(encoding="utf-8")
+    write_texts(folder, {"learner.py": code.replace("margin=0.01", 'margin=0.01, slices=["x00"]')})
+    error = refused(folder, DataError)
+    assert says(error, "slices=['x00']", "no column 'x00'", "Did you mean 'x0'?")
+    assert error.column == "x00"
+    with open_records(tmp_path) as workspace, workspace.store.read() as reader:
+        assert reader.find("runs") == []
+
+
 # ---------------------------------------------------------------- training functions
 
 
@@ -239,6 +250,11 @@ def test_rows_that_no_fitted_model_can_answer_end_a_backtest_with_their_place_an
     ("files", "kind", "words"),
     [
         ({"clew.toml": 'stor = "x"'}, SettingsError, ["no setting 'stor'", "Did you mean 'store'?"]),
+        (
+            {"clew.toml": 'models = ["learner.py"]\n[params.leaner]\nn = 1'},
+            UsageError,
+            ["clew.toml has hyperparameters for 'leaner'", "Did you mean 'learner'?"],
+        ),
         ({"clew.toml": 'models = ["../outside.py"]'}, ProjectError, ["outside the project", "below it"]),
         (
             {"clew.toml": 'models = ["lerner.py"]'},
@@ -250,7 +266,7 @@ def test_rows_that_no_fitted_model_can_answer_end_a_backtest_with_their_place_an
         ({"learner.py": "def f(:"}, ProjectError, ["learner.py, line 1 is not valid Python"]),
         ({"learner.py": "import clew"}, ProjectError, ["declares no model", "@clew.model"]),
     ],
-    ids=["setting", "outside", "misspelt", "notebook", "import", "syntax", "no model"],
+    ids=["setting", "params", "outside", "misspelt", "notebook", "import", "syntax", "no model"],
 )
 def test_a_project_that_cannot_be_used_is_told(
     files: dict[str, str], kind: type[ClewError], words: list[str], tmp_path: Path

@@ -79,6 +79,14 @@ def test_too_few_matured_labels_are_refused_with_their_number(shared: Bench) -> 
         champion(shared, "early", 3100, early)
 
 
+def test_labels_that_come_too_late_to_judge_a_first_model_are_told(shared: Bench) -> None:
+    """Labels are a day late, and the newest third of the rows begins on the second day."""
+    early = START + timedelta(hours=24 + 65)
+    words = r"Of the 60 labels that have matured by .*, 19 were known when the newest third .* it needs 20"
+    with pytest.raises(UsageError, match=words):
+        champion(shared, "late", 3110, early)
+
+
 def test_a_margin_as_large_as_the_errors_is_refused(shared: Bench) -> None:
     with pytest.raises(UsageError, match="margin=60% is as large as nearly all errors of busy_hour"):
         champion(shared, "wide", 3120, margin=Margin(0.6, is_relative=True))

@@ -116,7 +116,7 @@ def test_registering_leaves_an_audit_row_and_a_step_of_the_thread(store: Store) 
 
 
 def test_a_version_that_is_not_there_is_answered_with_those_that_are(store: Store) -> None:
-    with pytest.raises(NotFound, match=r"no version 7; it has none yet\. .*clew models versions busy_hour"):
+    with pytest.raises(NotFound, match=r"no version 7; it has none yet\. .*clew models show busy_hour"):
         get_version(store, "busy_hour", 7)
     for n in range(3):
         make(store, f"r{n}")

@@ -224,6 +224,10 @@ IMPORT_FAULTS = {
             " required keyword-only arguments: 'time', 'key', 'label', and 'label_delay'."
         ),
     ),
+    "unknown argument": (
+        DATASET + '@clew.model(rides, metric="accuracy", margin=0.1, slice=[])\ndef busy(train): ...\n',
+        "broken.py, line 13: @clew.model has no argument 'slice'. Did you mean 'slices'?",
+    ),
     "indirect": (
         "import helpers\n",
         "broken.py cannot be imported: ZeroDivisionError: division by zero (helpers.py, line 2)",

@@ -244,6 +244,7 @@ def test_a_signal_is_named(use: Any) -> None:
 def test_a_crash_in_native_code_shows_where_it_was_called(use: Any) -> None:
     told = failure(use("crashes"))
     assert "crashes() was killed by SIGSEGV: native code that it called crashed or was ended" in str(told)
+    assert str(told).endswith("ended from outside. It was called at bikes.py, line 50.")
     assert b'bikes.py", line ' in told.output
     assert b"in crashes" in told.output
 

@@ -69,6 +69,22 @@ def odd(table):
 @dataset("data/missing.parquet", "pandas")
 def missing(table):
     return table
+
+def by_arrow():
+    import pyarrow.parquet
+    return pyarrow.parquet.read_table("data/rides.parquet")
+
+def by_pandas():
+    import pandas as pd
+    return pd.read_csv("data/codes.csv")
+
+@dataset(by_arrow, "pyarrow")
+def left_behind(table):
+    return table
+
+@dataset(by_pandas, "pyarrow")
+def left_behind_too(table):
+    return table
 """
 
 
@@ -120,6 +136,17 @@ def test_a_function_that_fails_is_told(child: Child, dataset: str) -> None:
     with pytest.raises(TrainingFailed) as caught:
         child.table("bikes.py", dataset)
     assert str(caught.value) == FAILURES[dataset]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "file"), [("left_behind", "data/rides.parquet"), ("left_behind_too", "data/codes.csv")]
+)
+def test_a_data_file_that_is_not_captured_is_told_with_its_place(
+    child: Child, dataset: str, file: str
+) -> None:
+    with pytest.raises(TrainingFailed, match=f"{file} lies in /") as caught:
+        child.table("bikes.py", dataset)
+    assert "where data files are not. Name it by its absolute path" in str(caught.value)
 
 
 @pytest.mark.parametrize("dataset", ["odd", "missing"])

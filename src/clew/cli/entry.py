@@ -114,11 +114,26 @@ def _stopped(given: list[str]) -> int:
 
 
 def _wrong_usage(error: click.ClickException, given: list[str]) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()  # no mistake was made, so none is told
+        return 2
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "clew"
+    path = context.command_path if context is not None else _verb_path(given)
     message = error.format_message()
     _tell(given, code="INVALID_PARAMETER_VALUE", message=f"{message}\nWhat it takes: {path} --help")
     return 2
+
+
+def _verb_path(given: list[str]) -> str:
+    """The command that was meant, for errors of the parser, which do not say."""
+    path = ["clew"]
+    command: click.Command | None = main
+    for word in given:
+        command = command.get_command(click.Context(command), word) if isinstance(command, Verbs) else None
+        if command is None:
+            break
+        path.append(word)
+    return " ".join(path)
 
 
 def _refused(error: ClewError, given: list[str]) -> int:

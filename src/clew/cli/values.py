@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -57,9 +58,12 @@ class Length(_ParamType):
         from clew.errors import DeclarationError
 
         try:
-            return Duration.parse(value, "it")
+            length = Duration.parse(value, "it")
         except DeclarationError as error:
             self.fail(str(error), param, ctx)
+        if not length:
+            self.fail(f"it is {value!r}, but it must be longer than nothing, such as '7d'.", param, ctx)
+        return length
 
 
 class Since(_ParamType):
@@ -73,10 +77,12 @@ class Since(_ParamType):
         from clew.entities import Duration
         from clew.errors import DeclarationError
 
-        try:
+        with suppress(DeclarationError):
             return Duration.parse(value).before(utc_now())
-        except DeclarationError:
-            return Moment().convert(value, param, ctx)
+        try:
+            return Moment().convert(value, None, None)
+        except click.BadParameter as error:
+            self.fail(f"{error.message[:-1]}, or how long ago, such as 7d.", param, ctx)
 
 
 class Setting(_ParamType):

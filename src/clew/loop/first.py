@@ -34,6 +34,9 @@ FEWEST_ROWS = 60
 """A third of fewer rows than this, with an interval, could not tell any model from a coin."""
 
 
+FEWEST_KNOWN = FEWEST_ROWS // WINDOW_SHARE
+"""Of these the twin learns; with a label delay nearly as long as the history there would be hardly any."""
+
 LARGEST_MARGIN = 0.5
 """Of the loss bound, which lies at twice the largest ordinary error: beyond that, everything is a tie."""
 
@@ -67,7 +70,8 @@ def first_champion(
     Raises
     ------
     UsageError
-        When too few labels have matured, or the margin is as large as the errors themselves.
+        When too few labels have matured, or came too late for a twin, or the margin is as large as the
+        errors themselves.
     TrainingFailed
         When the user's function fails: without a first model there is nothing to live through.
     """
@@ -79,7 +83,13 @@ def first_champion(
             f" needs {FEWEST_ROWS}. Add rows, or begin a backtest later, with --start."
         )
     cut = n - n // WINDOW_SHARE
-    known = max(1, history.matured(history.time_of(cut)))
+    known = history.matured(history.time_of(cut))
+    if known < FEWEST_KNOWN:
+        raise UsageError(
+            f"Of the {n} labels that have matured by {now:%Y-%m-%d %H:%M} UTC, {known} were known when the"
+            f" newest third of their rows began, on which a first model is judged; it needs {FEWEST_KNOWN}."
+            " Labels come late beside so short a history: add rows, or begin a backtest later, with --start."
+        )
     rehearsed: list[tuple[Judged, Policy]] = []
 
     def rehearse(run: Run) -> dict[str, float]:

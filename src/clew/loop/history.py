@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clew.entities import Duration, ModelDeclaration, RowRange
-from clew.errors import DataError
+from clew.errors import DataError, did_you_mean
 
 Times = np.ndarray
 """Moments as numpy ``datetime64[us]`` in UTC, shape ``(n,)``."""
@@ -67,9 +67,10 @@ class History:
         Raises
         ------
         DataError
-            When no row has a label.
+            When no row has a label, or a slice is no column.
         """
         dataset = declaration.dataset
+        _require_slices(declaration, table.column_names)
         labels = table.column(dataset.label)
         rows = np.flatnonzero(pc.is_valid(labels).to_numpy())
         if not len(rows):
@@ -169,3 +170,15 @@ def _design_column(column: pa.ChunkedArray) -> np.ndarray:
         return _design_column(column.cast(pa.timestamp("us")).cast(pa.int64()))
     words: np.ndarray = column.cast(pa.string()).fill_null("").to_numpy()
     return words.astype(object)
+
+
+def _require_slices(declaration: ModelDeclaration, columns: Sequence[str]) -> None:
+    """Before anything is fitted: the gate is the last to look at slices."""
+    stated, dataset = list(declaration.slices), declaration.dataset.name
+    for name in stated:
+        if name not in columns:
+            raise DataError(
+                f"{declaration.name} declares slices={stated}, but {dataset} has no column {name!r}."
+                f" {did_you_mean(name, columns)}",
+                column=name,
+            )

@@ -17,7 +17,7 @@ from clew.storage import link
 if TYPE_CHECKING:
     from clew.storage import Reader, Store, Transaction
 
-LIST_MODELS, LIST_VERSIONS = "clew models list", "clew models versions {}"
+LIST_MODELS, LIST_VERSIONS = "clew models list", "clew models show {}"
 
 
 @dataclass(frozen=True, slots=True)

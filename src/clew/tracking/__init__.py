@@ -6,7 +6,7 @@ from clew.tracking.code import CodeFile, CodeTree, capture_code, get_code, mater
 from clew.tracking.environment import capture_environment, get_environment
 from clew.tracking.metrics import LoggedMetric, log_metrics, read_metrics
 from clew.tracking.owners import is_alive, this_owner
-from clew.tracking.runs import close_run, fail_run, get_run, list_runs, open_run
+from clew.tracking.runs import close_run, fail_run, get_run, list_runs, open_run, read_output
 
 __all__ = [
     "CodeFile",
@@ -25,5 +25,6 @@ __all__ = [
     "materialise_code",
     "open_run",
     "read_metrics",
+    "read_output",
     "this_owner",
 ]

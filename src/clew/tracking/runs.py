@@ -112,6 +112,11 @@ def close_run(
     return _end(store, run_id, values, owner)
 
 
+def read_output(store: Store, run: Run) -> str:
+    """What the training function printed, on stdout and stderr; empty when it printed nothing."""
+    return store.objects.get(run.output).decode(errors="replace") if run.output else ""
+
+
 def fail_run(
     store: Store, run_id: str, *, error: str, output: bytes | None, now: datetime, owner: str | None = None
 ) -> Run:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from clew.errors import ClewError, MissingExtra, ProjectError, TrainingFailed
+from clew import declare
+from clew.errors import ClewError, MissingExtra, ProjectError, TrainingFailed, did_you_mean
 
 # The extra that brings a package which projects often import.
 EXTRAS = {
@@ -65,15 +68,21 @@ def import_fault(file: str, error: BaseException, code_folder: Path, project_roo
     )
 
 
-def function_fault(function: str, error: BaseException, code_folder: Path) -> ClewError:
-    """What to raise when the user's function raised `error`."""
+def function_fault(
+    function: str, error: BaseException, code_folder: Path, project_root: Path | None = None
+) -> ClewError:
+    """What to raise when the user's function raised `error`.
+
+    With `project_root` it is said, too, when a file was not found that only the project has.
+    """
     where = location(error, code_folder)
     missing = _missing_extra(error, where or f"{function}()")
     if missing is not None:
         return missing
     what = "called sys.exit()" if isinstance(error, SystemExit) else f"raised {sentence(error)}"
     place = f" ({where})" if where else ""
-    return TrainingFailed(f"{function}() {what}{place}", user_traceback(error, code_folder))
+    hint = "" if project_root is None else _left_behind(error, code_folder, project_root)
+    return TrainingFailed(f"{function}() {what}{place}{hint}", user_traceback(error, code_folder))
 
 
 def is_orphan_relative_import(error: ImportError) -> bool:
@@ -96,7 +105,31 @@ def _import_sentence(file: str, error: BaseException, where: str, project_root: 
         }
         decorator = f"@clew.{uncalled[1]}"
         return f"{where}: {decorator} needs its arguments: {decorator}({example[uncalled[1]]}): {error}."
+    unknown = re.match(r"(dataset|model)\(\) got an unexpected keyword argument '(\w+)'", _words(error))
+    if isinstance(error, TypeError) and unknown:
+        decorator, argument = unknown.groups()
+        hint = did_you_mean(argument, inspect.signature(getattr(declare, decorator)).parameters)
+        return f"{where}: @clew.{decorator} has no argument {argument!r}. {hint}"
     return f"{file} cannot be imported: {sentence(error)} ({where})"
+
+
+def _left_behind(error: BaseException, code_folder: Path, project_root: Path) -> str:
+    """A sentence when the file that was not found lies in the project, but is no code and so not captured."""
+    if not isinstance(error, FileNotFoundError):
+        return ""
+    name = os.fspath(error.filename) if isinstance(error.filename, str | Path) else _last_word(error)
+    name = name.removeprefix(f"{code_folder}/")
+    if not name or Path(name).is_absolute() or not (project_root / name).is_file():
+        return ""
+    return (
+        f". {name} lies in {project_root}, but the function runs from captured code, where data files are"
+        " not. Name it by its absolute path, or let it be the source of a dataset."
+    )
+
+
+def _last_word(error: FileNotFoundError) -> str:
+    # Arrow gives the path as the whole message, and no filename.
+    return str(error.args[-1]) if error.args else ""
 
 
 def _words(error: BaseException) -> str:

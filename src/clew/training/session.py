@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -404,7 +405,7 @@ class Child:
             self.output = process.take_output()
             self.close()
             raise TrainingFailed(
-                f"{what} {ended.why}.{_last_words(self.output)}", output=self.output
+                f"{what} {ended.why}.{_last_words(self.output, self._code_folder)}", output=self.output
             ) from None
         except BaseException:
             self.close()
@@ -440,9 +441,13 @@ class Child:
         return self._scratch / f"{what}-{self._n_files}.arrow"
 
 
-def _last_words(output: bytes) -> str:
-    lines = output.decode(errors="replace").strip().splitlines()
-    return f" The last it printed: {lines[-1][:500]}" if lines else ""
+def _last_words(output: bytes, code_folder: Path) -> str:
+    """Where native code crashed, by Python's own dump of the stack, and the last line before that."""
+    printed, _, dump = output.decode(errors="replace").partition("Fatal Python error: ")
+    called = re.search(rf'File "{re.escape(str(code_folder))}/(.+?)", line (\d+)', dump)
+    place = f" It was called at {called[1]}, line {called[2]}." if called else ""
+    lines = printed.strip().splitlines()
+    return place + (f" The last it printed: {lines[-1][:500]}" if lines else "")
 
 
 def _seconds(limit: Duration | timedelta) -> float:

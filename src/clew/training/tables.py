@@ -31,7 +31,7 @@ def build_table(
     source = _source(spec, project_root, code_folder, text)
     frame = to_frame(source, spec.declaration.frame)
     # The source says what a column was before a frame had to make floats of integers with nulls.
-    return from_frame(_call(spec.name, code_folder, spec.function, frame), like=source)
+    return from_frame(_call(spec.name, project_root, code_folder, spec.function, frame), like=source)
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -43,15 +43,17 @@ def write_table(table: pa.Table, path: Path) -> None:
 def _source(spec: DatasetSpec, project_root: Path, code_folder: Path, text: Collection[str]) -> pa.Table:
     if spec.load is None:
         return read_source(spec.declaration.source or "", project_root, text)
-    return from_frame(_call(getattr(spec.load, "__name__", "source"), code_folder, spec.load))
+    return from_frame(_call(getattr(spec.load, "__name__", "source"), project_root, code_folder, spec.load))
 
 
-def _call(name: str, code_folder: Path, function: Callable[..., Any], *arguments: Any) -> Any:
+def _call(
+    name: str, project_root: Path, code_folder: Path, function: Callable[..., Any], *arguments: Any
+) -> Any:
     try:
         returned = function(*arguments)
     # The user's code may raise anything, sys.exit() included; the process lives on.
     except BaseException as error:  # noqa: BLE001
-        raise function_fault(name, error, code_folder) from None
+        raise function_fault(name, error, code_folder, project_root) from None
     if returned is None:
         raise TrainingFailed(f"{name}() returned None. End it with: return the table.")
     return returned

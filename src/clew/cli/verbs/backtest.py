@@ -39,7 +39,8 @@ PERIOD = "What is replayed"
     "--start",
     type=Moment(),
     purpose=PERIOD,
-    help="When the first model goes live: it learns from the labels known then.",
+    help="When the first model goes live: it learns from the labels known then; by default after the first"
+    " 30 % of the labelled rows.",
 )
 @option("--end", type=Moment(), purpose=PERIOD, help="Where the replay ends; by default with the data.")
 @option(
@@ -112,15 +113,19 @@ def _refuse_unwritable(report: Path) -> None:
     """Before an hour of work, not after it."""
     folder = report.resolve().parent
     if not folder.is_dir():
-        raise click.BadParameter(f"The folder {folder} does not exist. Make it: mkdir -p {folder}")
+        raise _unwritable(f"the folder {folder} does not exist. Make it: mkdir -p {folder}")
     try:
         with report.open("a"):
             pass
     except OSError as error:
         reason = error.strerror
-        raise click.BadParameter(f"{report} cannot be written: {reason}. Name another file.") from None
+        raise _unwritable(f"{report} cannot be written: {reason}. Name another file.") from None
     if report.stat().st_size == 0:
         report.unlink()
+
+
+def _unwritable(reason: str) -> click.BadParameter:
+    return click.BadParameter(reason, click.get_current_context(), param_hint="'--report'")
 
 
 def show_backtest(result: BacktestResult, report: Path | None) -> None:

@@ -55,7 +55,7 @@ def write_project(folder: Path, example: str) -> list[Path]:
     Raises
     ------
     UsageError
-        Naming the files that exist already; nothing is written then.
+        Naming the files that exist already, when nothing is written; or why the folder cannot be written.
     """
     files = project_files(example)
     table = EXAMPLES[example]
@@ -66,9 +66,15 @@ def write_project(folder: Path, example: str) -> list[Path]:
             f"{folder.resolve()} already has {', '.join(existing)}, and nothing is overwritten."
             " Name another folder, such as: clew init my-project"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"{folder.resolve()} cannot be written: {error.strerror}. Name another folder, such as:"
+            " clew init ~/my-project"
+        ) from None
     if table:
         from clew.cli.loans import write_loans
 

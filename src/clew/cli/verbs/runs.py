@@ -14,6 +14,9 @@ from clew.cli.values import WHICH, json_option, limit_option, since_option
 if TYPE_CHECKING:
     from clew.entities import Run, RunStatus
 
+LAST_LINES = 40
+"""Of what a training printed; a screenful."""
+
 
 @click.group("runs", cls=Verbs, example="clew runs list --model busy_hour --since 7d")
 def runs() -> None:
@@ -114,7 +117,7 @@ def _metrics(run: Run) -> str:
 def show_run(run_id: str, as_json: bool) -> None:
     """Show everything about one training.
 
-    ID is the run's id or its first letters.
+    Also what its function printed. ID is the run's id or its first letters.
     """
     from clew import tracking
     from clew.cli.records import records_here
@@ -122,10 +125,15 @@ def show_run(run_id: str, as_json: bool) -> None:
     with records_here() as records:
         run = tracking.get_run(records.store, run_id)
         logged = list(tracking.read_metrics(records.store, run.id))
-    answer(as_json, {"run": run, "logged": logged}, lambda: _show_run(run, n_logged=len(logged)))
+        printed = tracking.read_output(records.store, run)
+    answer(
+        as_json,
+        {"run": run, "logged": logged, "printed": printed},
+        lambda: _show_run(run, n_logged=len(logged), printed=printed),
+    )
 
 
-def _show_run(run: Run, n_logged: int) -> None:
+def _show_run(run: Run, n_logged: int, printed: str) -> None:
     from clew.cli.terminal import say, show_facts
 
     say(f"Run {run.id} of {run.model}", style="bold")
@@ -144,6 +152,7 @@ def _show_run(run: Run, n_logged: int) -> None:
             "metrics": _metrics(run),
             "logged": f"{n_logged:,} values" if n_logged else None,
             "model digest": run.model_digest,
+            "printed": _end_of(printed),
             "error": run.error,
         }
     )
@@ -158,6 +167,14 @@ def _what_it_took(run: Run) -> dict[str, Any]:
         "took": None if run.seconds is None else lasting(run.seconds),
         "memory": None if run.peak_memory_bytes is None else f"at most {size(run.peak_memory_bytes)}",
     }
+
+
+def _end_of(printed: str) -> str:
+    """The last lines, since a training may print thousands."""
+    lines = printed.rstrip().splitlines()
+    n_left_out = len(lines) - LAST_LINES
+    said = [f"[... {n_left_out:,} lines before these: --json has them ...]"] if n_left_out > 0 else []
+    return "\n".join([*said, *lines[-LAST_LINES:]])
 
 
 def _params(run: Run) -> str:
