@@ -24,11 +24,13 @@ from typing import TypeAlias
 
 import uvicorn
 
+from clew.config import NotificationSettings
 from clew.errors import ClewError, UsageError
 from clew.loop.result import Event
+from clew.notifications import deliver_due
 from clew.registry.routes import list_routes
 from clew.server.app import make_app
-from clew.server.clock import Mode, open_clock
+from clew.server.clock import Mode, open_clock, wall_clock
 from clew.server.live import LiveSystem
 from clew.server.logs import log_to_stderr
 from clew.server.measures import LoopMeasures
@@ -44,6 +46,8 @@ from clew.workspace import Workspace, open_workspace
 log = logging.getLogger("clew.server")
 
 OpenLive: TypeAlias = Callable[[Workspace, Callable[[Event], None]], AbstractContextManager[LiveSystem]]
+
+NOTICES_EVERY_SECONDS = 2.0
 
 CLOSING_SECONDS = 10.0
 """How long requests and the loop have to come to rest when the process is asked to end."""
@@ -141,9 +145,32 @@ def _opened(arguments: Arguments, reports: Reports, live: OpenLive) -> Iterator[
         def tell(event: Event) -> None:
             reports.event(event.time, event.kind, event.sentence)
 
+        stack.enter_context(_notices_sent(store, workspace.settings.notifications))
         loop = stack.enter_context(live(workspace, tell))
         scheduler = Scheduler(store, loop, clock, bell, run_folder(store.folder), LoopMeasures())
         yield Opened(scheduler, listening, workspace.settings.serving.allowed_hosts)
+
+
+@contextmanager
+def _notices_sent(store: Store, settings: NotificationSettings) -> Iterator[None]:
+    """Send notices as they come, beside everything else: who receives them may be slow."""
+    stopped = threading.Event()
+
+    def send() -> None:
+        while not stopped.wait(NOTICES_EVERY_SECONDS):
+            try:
+                deliver_due(store, settings, wall_clock())
+            except Exception:
+                # A notice that could not be sent is still written down, and the next round tries it again.
+                log.exception("notices could not be sent")
+
+    thread = threading.Thread(target=send, name="notices", daemon=True)
+    if settings.webhook or settings.command:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
 
 
 def _refuse_open_door(store: Store, listening: socket.socket) -> None:

@@ -45,6 +45,7 @@ log = logging.getLogger("clew.serving")
 LOOK_AT_DOORBELL_SECONDS = 0.005
 ASK_STORE_SECONDS = 0.2
 TRY_AGAIN_SECONDS = 5.0
+LOADED_WITHIN_SECONDS = 20.0
 FIGURES_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 75
 
@@ -90,6 +91,16 @@ def serve(settings: Settings, store: Store, worker: int, listening: socket.socke
         asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_listen(settings, app, listening))
 
 
+async def _until_loaded(app: Application, server: Server) -> None:
+    """Take no connection before there is something to answer with: it waits for a worker that can.
+
+    After some patience it answers all the same, so that somebody may be told what is wrong.
+    """
+    give_up = time.monotonic() + LOADED_WITHIN_SECONDS
+    while not app.is_ready and not server.should_exit and time.monotonic() < give_up:
+        await asyncio.sleep(LOOK_AT_DOORBELL_SECONDS)
+
+
 async def _listen(settings: Settings, app: Application, listening: socket.socket) -> None:
     timeout = settings.serving.timeout_seconds
     config = uvicorn.Config(
@@ -108,6 +119,7 @@ async def _listen(settings: Settings, app: Application, listening: socket.socket
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
+    await _until_loaded(app, server)
     sweeping = loop.create_task(_close_slow_callers(server, timeout))
     try:
         await server.serve(sockets=[listening])

@@ -27,6 +27,7 @@ from clew.loop.watch import FeatureWatch, LabelWatch, reference_of_training
 from clew.loop.world import Candidate, ReleaseOutcome
 from clew.monitoring import store_finding
 from clew.monitoring.reference import MERGE_DAYS
+from clew.notifications import tell
 from clew.storage import Store
 from clew.storage.log_reading import read_since
 from clew.storage.log_segments import LOG_FOLDER
@@ -192,6 +193,15 @@ class LiveWorld:
     def found(self, finding: Finding) -> str:
         with self.store.write() as tx:
             identity = store_finding(tx, self.deployment, finding)
+            if finding.monitor != "risk":
+                tell(
+                    tx,
+                    self._notifications,
+                    finding,
+                    deployment=self.deployment,
+                    identity=identity,
+                    now=finding.found_at,
+                )
         # A page on risk becomes an event with the decision that answers it.
         if finding.monitor != "risk" and finding.level != "chart":
             facts = {"subject": finding.subject, "n": finding.n}
@@ -201,8 +211,16 @@ class LiveWorld:
     def decided(self, decision: Decision, about: FittedModel | None) -> None:
         self.n_decisions += 1
         with self.store.write() as tx:
-            record_decision(
+            identity = record_decision(
                 tx, self.deployment, self.n_decisions, decision, about=about, champion=self.champion
+            )
+            tell(
+                tx,
+                self._notifications,
+                decision,
+                deployment=self.deployment,
+                identity=identity,
+                now=decision.at,
             )
         if decision.kind not in QUIET:
             event = Event(decision.at, decision.kind, decision.sentence, decision.evidence)
