@@ -14,6 +14,7 @@ import pytest
 from clew.config import ObjectSettings, Settings
 from clew.errors import StoreBusy, StoreError
 from clew.storage import Store, open_store
+from clew.storage.tables import STORE_VERSION
 from tests.storage import processes
 from tests.storage.conftest import NOW
 from tests.storage.processes import StartChild
@@ -30,7 +31,10 @@ def test_a_new_store_belongs_to_its_user_alone(settings: Settings, store: Store)
     assert settings.store.stat().st_mode & 0o777 == 0o700
     assert store.folder == settings.store
     with store.read() as reader:
-        assert reader.get("meta", key="store_version") == {"key": "store_version", "value": "1"}
+        assert reader.get("meta", key="store_version") == {
+            "key": "store_version",
+            "value": str(STORE_VERSION),
+        }
 
 
 def test_a_store_is_still_there_when_it_is_opened_again(any_settings: Settings, any_store: Store) -> None:

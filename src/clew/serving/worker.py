@@ -97,7 +97,8 @@ async def _until_loaded(app: Application, server: Server) -> None:
     After some patience it answers all the same, so that somebody may be told what is wrong.
     """
     give_up = time.monotonic() + LOADED_WITHIN_SECONDS
-    while not app.is_ready and not server.should_exit and time.monotonic() < give_up:
+    # Looked at and not waited for: another thread loads, and a signal may end the wait as well.
+    while not app.is_ready and not server.should_exit and time.monotonic() < give_up:  # noqa: ASYNC110
         await asyncio.sleep(LOOK_AT_DOORBELL_SECONDS)
 
 
