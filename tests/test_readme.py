@@ -34,6 +34,15 @@ def test_the_tables_hold_what_was_measured() -> None:
     assert showcase.with_tables(README) == README, "write them anew with: python tools/showcase.py tables"
 
 
+def test_the_life_through_real_servers_is_told_as_it_was() -> None:
+    lived = json.loads((DOCS / "results" / "live.json").read_text(encoding="utf-8"))
+    told, summary = " ".join(README.split()), lived["summary"]
+    assert f"{sum(lived['counts'].values()):,} requests" in told
+    assert f"came to {summary['clew']:.3f} with {summary['promotions']} promotions, in" in told
+    # The same policy on the same history: what a backtest promises is what life keeps.
+    assert abs(summary["clew"] - kept()["summary"]["clew"]) <= 0.01
+
+
 def test_the_summary_is_the_mean_of_its_windows() -> None:
     windows = kept()["windows"]
     n_rows = sum(window["n"] for window in windows)
