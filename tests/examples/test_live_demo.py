@@ -117,3 +117,17 @@ def test_answers_lead_back_to_versions_and_runs(lived: Lived) -> None:
 def test_the_life_is_good(lived: Lived) -> None:
     assert lived.result["summary"]["clew"] >= 0.885
     assert lived.result["summary"]["pages"] == 0  # July and the first weeks of August were healthy
+
+
+def test_any_answer_is_traced_to_version_run_snapshot_and_row(lived: Lived) -> None:
+    answers = lived.result["answers"]
+    with open_records(lived.folder) as records:
+        for answer in answers[:: len(answers) // 20]:
+            node = trace(records.store, answer["id"])
+            assert (node.kind, node.id) == ("prediction", answer["id"])
+            by_kind = {cause.kind: cause for cause in node.causes}
+            assert by_kind["version"].id == f"busy_hour@{answer['version']}"
+            (run,) = (cause for cause in by_kind["version"].causes if cause.kind == "run")
+            assert {"snapshot", "code", "environment"} <= {cause.kind for cause in run.causes}
+            # The champion's place was given by the loop, with its reason; a canary had none.
+            assert "audit" in by_kind or answer["version"] > 1

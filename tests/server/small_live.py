@@ -63,6 +63,9 @@ class SmallLive:
     def look(self, now: datetime) -> None:
         """Dice have no rollouts to be watched."""
 
+    def compact(self, now: datetime) -> None:
+        """Dice are asked nothing."""
+
     def run_commands(self, now: datetime) -> None:
         for command in waiting(self.store):
             execute_here(self.store, command.id, now)

@@ -11,6 +11,7 @@ from typing import Any
 
 from clew.entities import Json
 from clew.errors import NotFound
+from clew.loop.prediction_thread import is_prediction_id, prediction_node
 from clew.loop.result import ThreadNode
 from clew.storage import Reader, Store, Where
 
@@ -26,14 +27,16 @@ def trace(store: Store, reference: str) -> ThreadNode:
     Parameters
     ----------
     reference
-        A version (``busy_hour@3``), a model's name (its newest version), or the id, or the beginning of
-        the id, of a run, snapshot, decision, finding, captured code or environment.
+        A version (``busy_hour@3``), a model's name (its newest version), a prediction's id, or the id, or
+        the beginning of the id, of a run, snapshot, decision, finding, captured code or environment.
 
     Raises
     ------
     NotFound
         When nothing has that name, or several things do.
     """
+    if is_prediction_id(reference):
+        return prediction_node(store, reference, trace)
     with store.read() as reader:
         kind, identity = _resolve(reader, reference)
         return _node(reader, kind, identity, seen=frozenset())

@@ -43,6 +43,10 @@ class LiveSystem(Protocol):
         """Between checks: watch the requests of rollouts, and give back what idles."""
         ...
 
+    def compact(self, now: datetime) -> object:
+        """Move what was read of the prediction log out of the way."""
+        ...
+
     def run_commands(self, now: datetime) -> object:
         """Execute the orders of people that wait."""
         ...

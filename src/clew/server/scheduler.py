@@ -31,6 +31,7 @@ log = logging.getLogger("clew.server")
 LOOK_SECONDS = 0.25
 STATUS_EVERY_SECONDS = 2.0
 LOOK_EVERY_SECONDS = 5.0
+COMPACT_EVERY_SECONDS = 600.0
 LONGEST_BACK_OFF_SECONDS = 60.0
 
 
@@ -65,7 +66,7 @@ class Scheduler:
         self._rest_until: dict[str, float] = {}
         self._n_failures: dict[str, int] = {}
         self._status_at = -STATUS_EVERY_SECONDS
-        self._looked_at = time.monotonic()
+        self._looked_at = self._compacted_at = time.monotonic()
         self._recent = Recent()
 
     @property
@@ -135,6 +136,7 @@ class Scheduler:
             if self.clock.mode == "real":
                 self._attempt("advance", self._tick_advance)
             self._attempt("look", self._tick_look)
+            self._attempt("compact", self._tick_compact)
             self._attempt("status", self._tick_status)
             self._attempt("clock", self.clock.keep_sometimes)
 
@@ -173,6 +175,12 @@ class Scheduler:
                 self._live.look(self.clock.now())
                 self._tell_workers()
             self._looked_at = time.monotonic()
+
+    def _tick_compact(self) -> None:
+        if time.monotonic() - self._compacted_at >= COMPACT_EVERY_SECONDS:
+            # Beside the loop: it only touches segments that every loop has read.
+            self._live.compact(self.clock.now())
+            self._compacted_at = time.monotonic()
 
     def _tick_status(self) -> None:
         if time.monotonic() - self._status_at >= STATUS_EVERY_SECONDS and not self._inside.locked():

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from clew.storage.log_segments import HEADER_BYTES, OpenSegment, list_segments, record_end
+from clew.errors import NotFound, UsageError
+from clew.storage.conditions import Where
+from clew.storage.log import parse_prediction_id
+from clew.storage.log_segments import (
+    HEADER_BYTES,
+    LOG_FOLDER,
+    OpenSegment,
+    SegmentFile,
+    list_segments,
+    record_end,
+    segment_path,
+)
 from clew.storage.records import Record, decode_record
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from clew.storage.log_columns import Kind, LogRow
+    from clew.storage.rows import Row
+    from clew.storage.store import Store
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def read_since(folder: Path, positions: Mapping[str, int]) -> tuple[list[tuple[str, Record]], dict[str, int]]:
@@ -32,8 +54,10 @@ def read_since(folder: Path, positions: Mapping[str, int]) -> tuple[list[tuple[s
     found: list[tuple[str, Record]] = []
     reached: dict[str, int] = {}
     for segment in list_segments(folder):
+        if segment.n_bytes <= HEADER_BYTES:  # nothing is in it yet, or nothing any more
+            continue
         at = positions.get(segment.name, 0)
-        if segment.n_bytes > max(at, HEADER_BYTES):
+        if segment.n_bytes > at:
             try:
                 with OpenSegment(segment.path) as opened:
                     named = f"{segment.worker:x}-{segment.number:x}-"
@@ -45,3 +69,138 @@ def read_since(folder: Path, positions: Mapping[str, int]) -> tuple[list[tuple[s
         if at:
             reached[segment.name] = at
     return found, reached
+
+
+def read_record(store: Store, prediction_id: str) -> Record:
+    """The record with this id, from its segment or from the part that it was moved to.
+
+    Raises
+    ------
+    NotFound
+        When it is no id, or there is no record of it.
+    """
+    worker, segment, offset = parse_prediction_id(prediction_id)
+    record = _raw_record(store, worker, segment, offset) or _moved_record(store, worker, segment, offset)
+    if record is None:
+        raise NotFound(
+            f"There is no prediction {prediction_id}. Was it cut off when it was copied, or answered by"
+            " another system?"
+        )
+    return record
+
+
+def _raw_record(store: Store, worker: int, segment: int, offset: int) -> Record | None:
+    try:
+        with OpenSegment(segment_path(store.folder / LOG_FOLDER, worker, segment)) as opened:
+            content = opened.content_at(offset)
+            return None if content is None else decode_record(content)
+    except OSError:  # it is not there, or its number is longer than a file's name may be
+        return None
+
+
+def _moved_record(store: Store, worker: int, segment: int, offset: int) -> Record | None:
+    if max(worker, segment, offset) >= 2**63:
+        return None
+    with store.read() as reader:
+        row = reader.get("log_segments", worker=worker, segment=segment)
+    for part in row["parts"] if row else []:
+        if part["first"] <= offset <= part["last"]:
+            place = [("worker", "=", worker), ("segment", "=", segment), ("offset", "=", offset)]
+            found = _part(store, part["object"], place)
+            if found.num_rows:
+                from clew.storage.log_columns import records_of
+
+                return records_of(part["kind"], found)[0]
+    return None
+
+
+def _part(store: Store, digest: str, filters: list[tuple[str, str, Any]]) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(store.objects.path(digest), filters=filters or None, partitioning=None)
+
+
+def scan(
+    store: Store,
+    deployment: str,
+    kind: Kind = "p",
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> pa.Table:
+    """All records of a deployment, moved or not, in the order of their time.
+
+    Parameters
+    ----------
+    kind
+        ``"p"`` predictions, ``"f"`` failures, ``"l"`` labels.
+    start, end
+        Only those whose event time (a label's: when it was received) is at or after `start` and before `end`.
+
+    Returns
+    -------
+    table
+        A column for each attribute of the record and one, ``id``, that names it. Features are columns
+        ``feature.NAME``; ``names`` says, as JSON, which of them a row was asked with. A column whose
+        values have no common type holds them as JSON text. Rows of one time stand as they were logged.
+    """
+    from clew.storage.log_columns import PLACE, TIME_OF, ids_of, joined, table_of
+
+    if kind not in TIME_OF:
+        raise UsageError(f"There are no records of kind {kind!r}; there are {', '.join(TIME_OF)}.")
+    parts, raw = _parts_and_raw_rows(store, deployment, kind, start, end)
+    filters = [
+        (TIME_OF[kind], operator, moment)
+        for operator, moment in ((">=", start), ("<", end))
+        if moment is not None
+    ]
+    whole = joined([table_of(kind, raw), *(_part(store, part["object_digest"], filters) for part in parts)])
+    whole = whole.sort_by([(name, "ascending") for name in (TIME_OF[kind], *PLACE)])
+    return whole.add_column(0, "id", [ids_of(whole)]).drop_columns(list(PLACE))
+
+
+def _parts_and_raw_rows(
+    store: Store, deployment: str, kind: Kind, start: datetime | None, end: datetime | None
+) -> tuple[list[Row], list[LogRow]]:
+    """The parts that may hold what is asked for, and the rows of it that are in no part, of one moment."""
+    where: dict[str, Any] = {"deployment": deployment, "kind": kind}
+    if start is not None:
+        where["last_time"] = Where(">=", start)
+    if end is not None:
+        where["first_time"] = Where("<", end)
+    while True:
+        with store.read() as reader:
+            parts = reader.find("log_parts", where)
+            moved = {(row["worker"], row["segment"]) for row in reader.find("log_segments")}
+        try:
+            rows = [
+                row
+                for segment in list_segments(store.folder / LOG_FOLDER)
+                if (segment.worker, segment.number) not in moved
+                for row in _raw_rows(segment, deployment, kind, start, end)
+            ]
+        except FileNotFoundError:
+            continue
+        # Segments are removed only after they were counted as moved: if none was, all were whole.
+        with store.read() as reader:
+            if reader.count("log_segments") == len(moved):
+                return parts, rows
+
+
+def _raw_rows(
+    segment: SegmentFile, deployment: str, kind: Kind, start: datetime | None, end: datetime | None
+) -> Iterator[LogRow]:
+    from clew.storage.log_columns import KINDS, TIME_OF, LogRow
+
+    first, last = _microseconds(start), _microseconds(end)
+    with OpenSegment(segment.path) as opened:
+        for offset, content in opened.contents():
+            record = decode_record(content)
+            if record.deployment != deployment or KINDS[type(record)] != kind:
+                continue
+            time = getattr(record, TIME_OF[kind])
+            if (first is None or time >= first) and (last is None or time < last):
+                yield LogRow(segment.worker, segment.number, offset, record)
+
+
+def _microseconds(moment: datetime | None) -> int | None:
+    return None if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)

@@ -14,6 +14,7 @@ from clew.loop.trace import trace
 from clew.monitoring import list_findings
 from clew.registry import aliases, audit_log, list_versions
 from clew.registry.routes import get_route
+from clew.storage import scan
 from clew.storage.records import Failure, Prediction
 from clew.tracking import get_run
 from tests.loop import streams
@@ -227,3 +228,24 @@ def test_a_candidate_whose_answers_turn_wrong_is_rolled_back(tmp_path: Path) -> 
     back, monitors, life = lived_with_candidate(tmp_path, later, table, 20)
     assert back, [event.sentence for event in life.events]
     assert "rollout risk" in monitors
+
+
+# ---------------------------------------------------------------- the log is moved out of the way
+
+
+def test_a_compacted_log_changes_nothing_of_a_life(tmp_path: Path) -> None:
+    table = flipped_at_day(200, n_days=80)
+    root = project(tmp_path / "project", before(table, START))
+    with living(root, table, START) as life:
+        life.days(3)
+        answers = life.answers
+    with living(root, table, START, START + 3 * DAY) as life:
+        life.answers = answers
+        life.days(1)  # a worker of its own writes another segment; the first one is left
+        moved = life.live.compact(life.now)
+        assert moved.n_records > 0
+        n_rows = scan(life.store, MODEL).num_rows
+        life.days(2)
+        # Four days of labels that were sent, and the last day that only the table knew.
+        assert life.status().n == 5 * streams.ROWS_A_DAY - 1
+        assert scan(life.store, MODEL).num_rows == n_rows + 2 * streams.ROWS_A_DAY

@@ -28,7 +28,7 @@ def trace(reference: str, as_json: bool) -> None:
     """Follow the thread from anything to what made it.
 
     REFERENCE is a version (MODEL@NUMBER), a model (its newest version), or the first letters of the id of a
-    run, a snapshot, captured code, an environment, a decision or a backtest.
+    run, a snapshot, captured code, an environment, a decision or a backtest; or the whole id of a prediction.
     """
     from clew.cli.records import records_here
 

@@ -10,7 +10,9 @@ from types import TracebackType
 from typing import TypeVar
 
 from clew.entities import Param
+from clew.loop.live.checkpoints import all_positions
 from clew.loop.live.model import LiveModel, LiveStatus, Surroundings
+from clew.storage import Compaction, compact
 
 T = TypeVar("T")
 
@@ -30,6 +32,7 @@ class Live:
             LiveModel(around, described, params[described.model.name])
             for described in around.project.described
         ]
+        self._store = around.store
         self._threads = ThreadPoolExecutor(max(1, len(self._models)), thread_name_prefix="clew loop")
         self._advancing = threading.Lock()
 
@@ -52,6 +55,11 @@ class Live:
         with self._advancing:
             self._each(lambda model: model.look(now))
             self._each(lambda model: model.rest(IDLE_SECONDS))
+
+    def compact(self, now: datetime) -> Compaction:
+        """Move what every loop has read of the log into Parquet files of one model and day each."""
+        consumed = list(all_positions(self._store).values())
+        return compact(self._store, consumed=consumed, now=now)
 
     def run_commands(self, now: datetime) -> int:
         """Carry out what people asked for; how much that was."""

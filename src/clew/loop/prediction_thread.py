@@ -1,0 +1,109 @@
+"""The thread of one prediction: from the answer somebody got back to what made it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from clew.datasets import find_rows, latest_snapshot
+from clew.entities import Json, ModelDeclaration
+from clew.errors import DataError, NotFound
+from clew.loop.result import ThreadNode
+from clew.registry import audit_log
+from clew.storage import Store, read_record
+from clew.storage.records import Failure, Label, Prediction
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ID = re.compile(r"[0-9a-f]{1,16}-[0-9a-f]{1,16}-[0-9a-f]{1,16}")
+
+
+def is_prediction_id(reference: str) -> bool:
+    """Whether it looks like the id of an answer.
+
+    Examples
+    --------
+    >>> is_prediction_id("3-1-1f4"), is_prediction_id("busy_hour@3")
+    (True, False)
+    """
+    return _ID.fullmatch(reference) is not None
+
+
+def prediction_node(store: Store, identity: str, trace: Callable[[Store, str], ThreadNode]) -> ThreadNode:
+    """The answer, and below it the version that gave it, who put that in office, and the row it was about.
+
+    Raises
+    ------
+    NotFound
+        When the log has no such record.
+    """
+    record = read_record(store, identity)
+    if isinstance(record, Label):
+        raise NotFound(f"{identity!r} is a label that was sent, and no prediction.")
+    version = f"{record.deployment}@{record.version}"
+    causes = [trace(store, version), *_offices(store, record), *_rows(store, record)]
+    return ThreadNode("prediction", identity, _sentence(record), _facts(record), tuple(causes))
+
+
+def _sentence(record: Prediction | Failure) -> str:
+    at = _moment(record.answered_at)
+    who = f"version {record.version} of {record.deployment} as {record.role}"
+    if isinstance(record, Failure):
+        return f"{at:%Y-%m-%d %H:%M} {who} failed on {record.key}: {record.error}"
+    return f"{at:%Y-%m-%d %H:%M} {who} answered {record.predicted} for {record.key}"
+
+
+def _facts(record: Prediction | Failure) -> Json:
+    facts: Json = {"event_time": _moment(record.event_time).isoformat(), "request": record.request}
+    if isinstance(record, Failure):
+        return facts
+    return facts | {
+        "features": dict(zip(record.names, record.features, strict=True)),
+        "probabilities": list(record.probabilities or ()),
+        "unseen": list(record.unseen),
+        "entity": record.entity,
+    }
+
+
+def _offices(store: Store, record: Prediction | Failure) -> list[ThreadNode]:
+    """Who made this version champion, the last time before the answer."""
+    at = _moment(record.answered_at)
+    for entry in audit_log(store, record.deployment, limit=None):
+        is_move = entry.action == "move champion" and entry.evidence.get("to") == record.version
+        if is_move and entry.at <= at:
+            sentence = f"{entry.at:%Y-%m-%d %H:%M} champion by {entry.actor}: {entry.reason}"
+            return [ThreadNode("audit", str(entry.sequence), sentence, {"evidence": entry.evidence}, ())]
+    return []
+
+
+def _rows(store: Store, record: Prediction | Failure) -> list[ThreadNode]:
+    """The row of the same key in the newest snapshot, when it came into the table."""
+    with store.read() as reader:
+        row = reader.get("deployments", name=record.deployment)
+    if row is None or row["declaration"] is None:
+        return []
+    dataset = msgspec.convert(row["declaration"], ModelDeclaration).dataset
+    snapshot = latest_snapshot(store, dataset.name)
+    if snapshot is None:
+        return []
+    try:
+        found: list[dict[str, Any]] = find_rows(store, snapshot, keys=[record.key]).to_pylist()
+    except DataError:
+        return []  # a key that cannot be one of the table's is in none of its rows
+    return [
+        ThreadNode(
+            "row",
+            str(record.key),
+            f"its row in snapshot {snapshot.id[:12]} of {dataset.name}",
+            {name: str(value) if isinstance(value, datetime) else value for name, value in each.items()},
+            (),
+        )
+        for each in found
+    ]
+
+
+def _moment(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
