@@ -32,14 +32,16 @@ class Lives:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def of_stream(self, name: str, make: Callable[[], Stream], shift_days: int = 0) -> BacktestResult:
+    def of_stream(
+        self, name: str, make: Callable[[], Stream], shift_days: int = 0, window: str = "1mo"
+    ) -> BacktestResult:
         """The life of the learner on a stream, beginning `shift_days` after the usual start."""
 
         def live(folder: Path) -> BacktestResult:
             streams.write_project(folder, make())
-            return lived(folder, start=streams.start_of_life(shift_days))
+            return lived(folder, start=streams.start_of_life(shift_days), window=window)
 
-        return self.once(f"{name}-{shift_days}", live)
+        return self.once(f"{name}-{shift_days}-{window}", live)
 
     def once(self, name: str, live: Callable[[Path], BacktestResult]) -> BacktestResult:
         """What `live` makes of an empty folder; another process that asks for the same waits for it."""

@@ -40,12 +40,16 @@ class Stream:
         Features, shape ``(n, 5)``.
     y
         Labels 0 and 1, shape ``(n,)``.
+    angle
+        By how much the truth has turned at each row, in radians, shape ``(n,)``: half a circle where every
+        label is the opposite. Broken labels are no truth, and turn nothing.
     changes
         The first row of each new truth; for broken labels the first broken row and the first after them.
     """
 
     X: Array
     y: np.ndarray
+    angle: Array
     changes: tuple[int, ...] = ()
 
     def __len__(self) -> int:
@@ -57,6 +61,10 @@ class Stream:
     def row_at(self, moment: datetime) -> int:
         """The first row that is not before `moment`."""
         return -((BEGIN - moment) // timedelta(days=1 / ROWS_A_DAY))
+
+    def turned(self, start: datetime, end: datetime) -> float:
+        """How far apart the truths of the rows from `start` to `end` lie, in radians."""
+        return float(np.ptp(self.angle[self.row_at(start) : self.row_at(end)]))
 
     def table(self) -> pa.Table:
         times = np.datetime64("2024-01-01", "us") + np.arange(len(self)) * np.timedelta64(36, "m")
@@ -84,7 +92,8 @@ def flipping(n_rows: int, seed: int = 0) -> Stream:
     stream, first = calm(n_rows, seed), FIRST_DAYS * ROWS_A_DAY
     changes = tuple(first + (n_rows - first) * fifth // 5 for fifth in (1, 2, 3, 4))
     is_flipped = np.searchsorted(changes, np.arange(n_rows), side="right") % 2 == 1
-    return replace(stream, y=np.where(is_flipped, 1 - stream.y, stream.y), changes=changes)
+    y = np.where(is_flipped, 1 - stream.y, stream.y)
+    return replace(stream, y=y, angle=np.pi * is_flipped, changes=changes)
 
 
 def turning(n_rows: int, seed: int = 0) -> Stream:
@@ -128,7 +137,7 @@ def _drawn(n_rows: int, seed: int, angle: Callable[[Array], Array]) -> Stream:
     turn = angle(np.arange(n_rows) / ROWS_A_DAY)
     score = np.cos(turn) * X[:, 0] + np.sin(turn) * X[:, 1] + 0.2 * X[:, 4]
     chance = 1 / (1 + np.exp(-SHARPNESS * score))
-    return Stream(X, (random.random(n_rows) < chance).astype(np.int64))
+    return Stream(X, (random.random(n_rows) < chance).astype(np.int64), turn)
 
 
 # -- projects ----------------------------------------------------------------------------------------------

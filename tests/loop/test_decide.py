@@ -320,6 +320,53 @@ def test_without_the_word_auto_nobody_takes_a_tie() -> None:
     assert kinds(situation(tied(), tie_due=True), by_order) == []
 
 
+# -- returns -------------------------------------------------------------------------------------------
+
+
+def returning(name: str = "version 3", origin: Origin = "retired", **changes: Any) -> Standing:
+    """An old version that errs on a tenth fewer of the newest rows than the champion."""
+    return tied(name, **{"origin": origin, "champion": compared(400, 0.1), "mean_loss": 0.05, **changes})
+
+
+@pytest.mark.parametrize("origin", ["retired", "anchor"])
+def test_an_old_version_that_is_certainly_better_on_the_newest_rows_returns(origin: Origin) -> None:
+    old = returning(origin=origin, anchor=None if origin == "anchor" else compared(8000))
+    decision = only(situation(tied(), old, tie_due=True))
+    assert (decision.kind, decision.evidence["why"]) == ("release", "returned")
+    assert decision.evidence["candidate"] == "version 3"
+    assert "certainly better than the champion on the newest 100 rows" in decision.sentence
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"champion": compared(8000)},
+        {"champion": None},
+        {"champion": compared(POLICY.rows(0.5) // 2 - 1, 0.2)},
+        {"anchor": compared(8000, -0.05)},
+        {"skill": SKILL_FLOOR * 0.5 - 0.01},
+        {"waits": True},
+        {"origin": "onset"},
+    ],
+)
+def test_an_old_version_does_not_return_at_a_tie_nor_worse_than_the_anchor(changes: dict[str, Any]) -> None:
+    assert kinds(situation(returning(**changes), tie_due=True)) == []
+
+
+def test_an_old_version_returns_only_when_it_is_time_to_ask() -> None:
+    assert kinds(situation(returning())) == []
+
+
+def test_a_recipe_that_did_better_than_the_old_version_goes_before_it() -> None:
+    decision = only(situation(tied(mean_loss=0.04), returning(), tie_due=True))
+    assert decision.evidence["why"] == "fresher"
+
+
+def test_where_the_best_recipe_does_not_tie_the_old_version_returns() -> None:
+    worse = tied(mean_loss=0.04, anchor=compared(8000, -0.05))
+    assert only(situation(worse, returning(), tie_due=True)).evidence["why"] == "returned"
+
+
 # -- ordered candidates --------------------------------------------------------------------------------
 
 

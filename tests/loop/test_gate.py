@@ -333,6 +333,11 @@ def test_a_champion_that_is_the_anchor_is_tested_once() -> None:
     assert outcome("anchor") == "not tested"
 
 
+def test_an_anchor_that_returns_is_not_held_against_itself() -> None:
+    found = check("anchor", facts(is_anchor=True))
+    assert (found.outcome, found.sentence) == ("not tested", "the candidate is itself the anchor")
+
+
 # -- slices --------------------------------------------------------------------------------------------
 
 

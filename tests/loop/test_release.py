@@ -156,6 +156,20 @@ def test_a_version_of_old_is_released_as_it_is(shared: Bench) -> None:
     assert (outcome.kind, outcome.model, seen.fitter.n_fits) == ("promoted", seen.challenger, n_fits)
 
 
+def test_an_anchor_that_returns_is_held_against_the_champion_alone(shared: Bench) -> None:
+    seen = scene(shared, "anchor returns", 1480, rollout="now")
+    old = seen.challenger
+    proof: dict[str, Any] = {"evidence": None, "evidence_needed": None, "why": "returned"}
+    seen.desk.begin(seen.candidate(model=old, pieces=old.pieces, **proof), seen.champion, old, TURNED_NOW)
+    assert seen.desk.advance(TURNED_NOW) is not None
+    report = seen.said[0][1]
+    assert report is not None
+    checks = {check.name: check for check in report.checks}
+    assert checks["paired test"].outcome == "pass"
+    assert checks["anchor"].sentence == "the candidate is itself the anchor"
+    assert seen.said[-1][0].sentence == "champion is version 1: newest 1W, better on the newest rows"
+
+
 # -- held back -----------------------------------------------------------------------------------------
 
 

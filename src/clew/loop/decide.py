@@ -21,7 +21,7 @@ from clew.loop.policy import (
     Policy,
 )
 from clew.loop.standing import Origin
-from clew.stats.paired import PairedComparison, non_inferior
+from clew.stats.paired import PairedComparison, better, non_inferior
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Situation:
     is_releasing
         A release is under way; nothing else is released meanwhile.
     tie_due
-        It is time to ask whether a fresher model takes a tie.
+        It is time to ask whether a fresher model takes a tie, or an old one returns.
     anchor_evidence
         The r of "1:r" that the champion is better than the anchor.
     best_skill
@@ -208,7 +208,7 @@ def _release(seen: Situation, policy: Policy) -> list[Decision]:
     ordered = _ordered(seen, policy)
     if any(decision.kind == "release" for decision in ordered):
         return ordered
-    return ordered + _fresher_takes_tie(seen, policy)
+    return ordered + _of_late(seen, policy)
 
 
 def _proven_better(seen: Situation, policy: Policy) -> list[Decision]:
@@ -250,20 +250,38 @@ def _no_skill(seen: Situation, standing: Standing, policy: Policy, facts: Json) 
     return Decision("refused", seen.now, sentence, facts | {"skill": _rounded(standing.skill)})
 
 
-def _fresher_takes_tie(seen: Situation, policy: Policy) -> list[Decision]:
+def _of_late(seen: Situation, policy: Policy) -> list[Decision]:
+    """Who did best on the newest rows, where nobody could be proven better: a recipe, or an old version."""
     if not seen.tie_due or seen.episode or seen.harm >= CALM_EVIDENCE or not policy.is_auto:
         return []
-    recipes = [s for s in seen.standings if s.origin == "recipe" and not s.waits and s.n_recent]
-    if not recipes:
+    rivals = [s for s in seen.standings if not s.waits and s.n_recent]
+    recipes = sorted((s for s in rivals if s.origin == "recipe"), key=_loss_of_late)
+    contending = recipes[:1] + [s for s in rivals if _returns(s)]
+    passing = [s for s in contending if _ties(s, policy) and _has_skill(s, policy)]
+    if not passing:
         return []
-    best = min(recipes, key=lambda s: (s.mean_loss, s.name))
-    if not _ties(best, policy) or not _has_skill(best, policy):
-        return []
-    sentence = (
-        f"{best.name} is no worse than champion and anchor on the newest {best.n_recent:,} rows, and fresher:"
-        " it takes the tie"
-    )
-    return [Decision("release", seen.now, sentence, _facts(best) | {"why": "fresher"})]
+    best = min(passing, key=_loss_of_late)
+    why = "fresher" if best.origin == "recipe" else "returned"
+    sentence = _OF_LATE[why].format(name=best.name, n=best.n_recent)
+    return [Decision("release", seen.now, sentence, _facts(best) | {"why": why})]
+
+
+_OF_LATE = {
+    "fresher": "{name} is no worse than champion and anchor on the newest {n:,} rows, and fresher:"
+    " it takes the tie",
+    "returned": "{name} is certainly better than the champion on the newest {n:,} rows:"
+    " what it learned is right again, and it returns",
+}
+
+
+def _loss_of_late(standing: Standing) -> tuple[float, str]:
+    return standing.mean_loss, standing.name
+
+
+def _returns(standing: Standing) -> bool:
+    """An old version has no freshness to speak for it, so a tie is not enough: it must be better."""
+    is_old = standing.origin in ("retired", "anchor")
+    return is_old and standing.champion is not None and better(standing.champion) == "pass"
 
 
 def _ties(standing: Standing, policy: Policy) -> bool:

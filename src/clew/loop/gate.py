@@ -105,6 +105,7 @@ class GateFacts:
     evidence_needed: float | None = None
     flip_share: float | None = None
     must_be_better: bool = False
+    is_anchor: bool = False
 
 
 def hold_gate(facts: GateFacts) -> GateReport:
@@ -261,7 +262,8 @@ def _paired(facts: GateFacts) -> GateCheck:
 def _anchor(facts: GateFacts) -> GateCheck:
     name = "anchor"
     if facts.anchor is None:
-        return GateCheck(name, "not tested", "the champion is itself the anchor")
+        who = "candidate" if facts.is_anchor else "champion"
+        return GateCheck(name, "not tested", f"the {who} is itself the anchor")
     if facts.evidence is not None or facts.must_be_better:
         # Better than what serves now is a repair, whatever the anchor did in its day; it competes itself.
         return GateCheck(name, "not tested", "better than the champion; the anchor competes for itself")

@@ -246,7 +246,7 @@ class ModelLoop:
         theirs, ours = contestant.losses[start : self.seen], self.losses[start : self.seen]
         both = ~np.isnan(theirs) & ~np.isnan(ours)
         answered = np.flatnonzero(~np.isnan(theirs))
-        compared = tie_due and contestant.origin == "recipe"
+        compared = tie_due and contestant.origin != "onset"
         evidence = evidence_ratio(contestant.evidence)
         # The skill is asked for only of those who could be released now, and is the dearest to know.
         may_win = compared or evidence >= evidence_needed(1)
@@ -294,7 +294,7 @@ class ModelLoop:
         self, contestant: Contestant, start: int, confidence: float
     ) -> PairedComparison | None:
         anchor = self.contestants.get(ANCHOR)
-        if anchor is None:
+        if anchor is None or anchor is contestant:
             return None
         theirs, anchors = contestant.losses[start : self.seen], anchor.losses[start : self.seen]
         both = ~np.isnan(theirs) & ~np.isnan(anchors)

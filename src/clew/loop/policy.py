@@ -40,7 +40,8 @@ SMALLEST_SCORED = 50
 """Rows a candidate must have answered, whatever the evidence says: a guard against a single bad day."""
 
 TIE_AFTER = 0.5
-"""Of W: rows without a promotion before a fresher model may take a tie, and rows it is judged on."""
+"""Of W: rows without a promotion before a fresher model may take a tie or an old one return, and rows it is
+judged on."""
 
 TIE_MARGIN = 0.5
 """Of the margin: how much worse a fresher model may certainly not be."""

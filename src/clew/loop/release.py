@@ -39,6 +39,7 @@ _REASONS = {
     "better": "proven better",
     "repair": "proven better since the onset",
     "fresher": "fresher at a tie",
+    "returned": "better on the newest rows",
     "ordered": "as good, and ordered",
 }
 
@@ -424,7 +425,9 @@ def gate_facts(
     start, end = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
     picked = rows - start
     champions = ours(champion, start, end) if len(rows) else None
-    anchors = ours(anchor, start, end) if len(rows) and anchor.name != champion.name else None
+    is_anchor = model.name == anchor.name
+    has_anchor = len(rows) > 0 and not is_anchor and anchor.name != champion.name
+    anchors = ours(anchor, start, end) if has_anchor else None
     dummy, linear = judged_baselines(fitter, judged)
     newest = max(piece_end for _, piece_end in candidate.pieces)
     has_confidence = _is_known(judged.confidence)
@@ -451,6 +454,7 @@ def gate_facts(
         evidence_needed=candidate.evidence_needed,
         flip_share=fitter.flip_share(champion, model, max(0, newest - NEWEST_ROWS), newest),
         must_be_better=candidate.must_be_better,
+        is_anchor=is_anchor,
     )
 
 

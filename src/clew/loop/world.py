@@ -20,7 +20,7 @@ class Candidate:
     """What goes to the gate: a recipe to be refitted on `pieces`, or the fixed version `model`.
 
     `judged` says which fits answered the rows it is judged on. `evidence` is given when it was proven
-    better, and None when it takes a tie.
+    better, and None when it takes a tie or returns.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def flipped_at_day(day: int, n_days: int = 110, seed: int = 3) -> pa.Table:
     """Forty rows a day whose truth turns round after so many days."""
     stream = streams.calm(n_days * streams.ROWS_A_DAY, seed)
     turned = np.arange(len(stream)) >= day * streams.ROWS_A_DAY
-    return streams.Stream(stream.X, np.where(turned, 1 - stream.y, stream.y)).table()
+    return replace(stream, y=np.where(turned, 1 - stream.y, stream.y)).table()
 
 
 # ---------------------------------------------------------------- one life, looked at from many sides
@@ -114,7 +115,7 @@ def test_a_life_in_three_processes_is_the_same_as_in_one(flipping: Life, tmp_pat
 def test_what_comes_after_a_moment_changes_nothing_before_it(flipping: Life, tmp_path: Path) -> None:
     stream = streams.calm(110 * streams.ROWS_A_DAY, 3)
     turned = np.arange(len(stream)) >= 70 * streams.ROWS_A_DAY
-    stream = streams.Stream(stream.X, np.where(turned, 1 - stream.y, stream.y))
+    stream = replace(stream, y=np.where(turned, 1 - stream.y, stream.y))
     moment = START + 27 * DAY
     table = streams.scrambled(stream, stream.row_at(moment), seed=9).table()
     root = project(tmp_path / "project", before(table, START))
