@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clew.declare import dataset, model
     from clew.errors import ClewError
+    from clew.workspace import load
 
 __version__ = "0.1.0"
-__all__ = ["ClewError", "__version__", "dataset", "model"]
+__all__ = ["ClewError", "__version__", "dataset", "load", "model"]
 
-_HOMES = {"dataset": "clew.declare", "model": "clew.declare", "ClewError": "clew.errors"}
+_HOMES = {
+    "dataset": "clew.declare",
+    "model": "clew.declare",
+    "ClewError": "clew.errors",
+    "load": "clew.workspace",
+}
 
 
 def __getattr__(name: str) -> Any:

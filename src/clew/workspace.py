@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 import clew
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
-from clew.datasets import feature_names, list_datasets, read_rows, take_snapshot
-from clew.entities import ModelDeclaration, Param, Snapshot
+from clew.datasets import feature_names, from_frame, list_datasets, read_rows, read_source, take_snapshot
+from clew.entities import ModelDeclaration, Param, Snapshot, Version
 from clew.errors import ProjectError, UsageError, did_you_mean
 from clew.loop.backtest import BacktestOptions, backtest
+from clew.loop.batch import BatchResult, predict_batch
 from clew.loop.fitter import Fitter, Thread
 from clew.loop.history import History
 from clew.loop.jobs import Job, handed_back, open_job, record, restarted
@@ -33,12 +35,13 @@ from clew.loop.live.system import Live
 from clew.loop.live.workshop import CapturedProject
 from clew.loop.policy import metric_of
 from clew.loop.result import BacktestResult, Event, OnProgress, Progress, Reason, ThreadNode, TryResult
-from clew.loop.trace import trace
+from clew.loop.trace import trace, version_name
 from clew.loop.trial import Trial, try_result
 from clew.loop.why import why
+from clew.registry import LoadedModel, fetch_package, get_version, load_package
 from clew.serving.doorbell import RUN_FOLDER, Doorbell
 from clew.storage import Store, open_store
-from clew.tracking import CodeTree, capture_code, capture_environment, materialise_code, this_owner
+from clew.tracking import CodeTree, capture_code, capture_environment, get_run, materialise_code, this_owner
 from clew.training import Child, Described
 
 Clock = Callable[[], datetime]
@@ -154,6 +157,53 @@ class Workspace:
             )
             params = {each.model.name: self._params(each.model, {}) for each in described}
             yield stack.enter_context(Live(around, params))
+
+    # -- answers ---------------------------------------------------------------------------------------
+
+    def load_model(self, name: str, *, allow_code: bool = False) -> LoadedModel:
+        """A version as a model in this process; see `load`."""
+        version = self._version(name)
+        folder = self.store.folder / "packages" / version.package
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        fetch_package(self.store, version.package, folder)
+        code = self._code_of(version, self.store.folder / "code" / version.package) if allow_code else None
+        return load_package(folder, code_folder=code, expected_digest=version.package)
+
+    def predict_batch(
+        self, name: str, source: str, destination: Path, *, where: Path, actor: str
+    ) -> BatchResult:
+        """Answer for the rows of a file, in a child: see `clew.loop.batch.predict_batch`."""
+        version = self._version(name)
+        table = read_source(source, where)
+        with self.store.scratch("batch") as folder:
+            fetch_package(self.store, version.package, folder / "package")
+            code = self._code_of(version, folder / "code")
+            with Child.start(code, self.settings.root, folder) as child:
+                held = child.load(folder / "package", expected_digest=version.package)
+                return predict_batch(
+                    self.store,
+                    version,
+                    table,
+                    lambda rows: child.predict(held, rows),
+                    source=source,
+                    destination=destination,
+                    actor=actor,
+                    clock=self._clock,
+                )
+
+    def _version(self, name: str) -> Version:
+        """``busy_hour@7``, ``busy_hour@champion``, or ``busy_hour`` for its champion."""
+        with self.store.read() as reader:
+            named = version_name(reader, name if "@" in name else f"{name}@champion")
+        deployment, _, number = named.rpartition("@")
+        return get_version(self.store, deployment, int(number))
+
+    def _code_of(self, version: Version, folder: Path) -> Path:
+        run = get_run(self.store, version.run)
+        if not folder.exists():
+            folder.parent.mkdir(mode=0o700, exist_ok=True)
+            materialise_code(self.store, run.code, folder)
+        return folder
 
     # -- records ---------------------------------------------------------------------------------------
 
@@ -370,3 +420,69 @@ def open_records(
     settings = load_settings(where, environment)
     with open_store(settings, now=clock()) as store:
         yield Workspace(settings, store, None, clock)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A registered version that answers in this process, as scikit-learn's models do.
+
+    Attributes
+    ----------
+    name
+        The version, such as ``busy_hour@7``.
+    """
+
+    name: str
+    _model: LoadedModel
+
+    @property
+    def classes_(self) -> tuple[Any, ...] | None:
+        """The class of each column of `predict_proba`; None for numbers."""
+        return self._model.signature.classes
+
+    def predict(self, frame: Any) -> np.ndarray:
+        """Labels, or numbers, for the rows of a pandas or polars frame or a pyarrow table.
+
+        Raises
+        ------
+        DataError
+            When a feature is missing or of another kind than in training, naming column and rows.
+        """
+        return self._model.predict(from_frame(frame)).predicted
+
+    def predict_proba(self, frame: Any) -> np.ndarray:
+        """Probabilities, shape ``(n_rows, n_classes)``.
+
+        Raises
+        ------
+        UsageError
+            When the model gives none.
+        """
+        probabilities = self._model.predict(from_frame(frame)).probabilities
+        if probabilities is None:
+            raise UsageError(f"{self.name} answers without probabilities; ask predict().")
+        return probabilities
+
+
+def load(name: str, *, project: str | Path = ".", allow_code: bool = False) -> ServedModel:
+    """Load a registered version into this process: ``clew.load("busy_hour@champion").predict(frame)``.
+
+    Parameters
+    ----------
+    name
+        ``"busy_hour@7"``, ``"busy_hour@champion"``, or ``"busy_hour"`` for its champion.
+    project
+        The project's folder, or one inside it.
+    allow_code
+        Let a model that needs the project's own code bring the code that it was made with.
+
+    Raises
+    ------
+    NotFound
+        When there is no such version, naming those that exist.
+    PackageError
+        When it needs code and may not bring it, or was damaged.
+    """
+    with open_records(Path(project)) as records:
+        version = records._version(name)
+        return ServedModel(version.name, records.load_model(version.name, allow_code=allow_code))

@@ -37,7 +37,18 @@ def help_of(path: str) -> str:
 
 def test_every_verb_is_there() -> None:
     expected = {"init", "try", "backtest", "trace", "why", "runs", "models", "data"}
-    expected |= {"up", "status", "token", "promote", "rollback", "pause", "resume", "retrain", "retire"}
+    expected |= {
+        "up",
+        "status",
+        "token",
+        "promote",
+        "rollback",
+        "pause",
+        "resume",
+        "retrain",
+        "retire",
+        "predict",
+    }
     assert {path.split()[1] for path in VERBS_THAT_DO} == expected
 
 

@@ -33,6 +33,7 @@ VERBS = {
     "retrain": Reference("clew.cli.verbs.steer:retrain", "Order a candidate, which has to earn its place."),
     "retire": Reference("clew.cli.verbs.steer:retire", "Take a model out of service; promote undoes it."),
     "token": Reference("clew.cli.verbs.token:token", "Say who may ask a running system."),
+    "predict": Reference("clew.cli.verbs.predict:predict", "Answer for the rows of a table."),
     "trace": Reference("clew.cli.verbs.trace:trace", "Follow the thread from anything to what made it."),
     "why": Reference("clew.cli.verbs.why:why", "Say why the loop decided what it decided."),
     "runs": Reference("clew.cli.verbs.runs:runs", "Look at trainings."),
@@ -41,7 +42,7 @@ VERBS = {
 }
 PURPOSES = {
     "Begin": ["init", "try", "backtest"],
-    "Run": ["up", "status", "token"],
+    "Run": ["up", "status", "token", "predict"],
     "Steer": ["promote", "rollback", "pause", "resume", "retrain", "retire"],
     "Ask": ["trace", "why"],
     "Look": ["runs", "models", "data"],

@@ -100,6 +100,7 @@ _LOOK_UP: dict[str, Callable[[Reader, str], list[str]]] = {
     "finding": _by_prefix("findings"),
     "code": _by_prefix("code_trees"),
     "environment": _by_prefix("environments"),
+    "batch": _by_prefix("batches"),
 }
 
 
@@ -183,6 +184,18 @@ def _tell_finding(reader: Reader, identity: str) -> tuple[str, Json]:
     }
 
 
+def _tell_batch(reader: Reader, identity: str) -> tuple[str, Json]:
+    row = _known(reader.get("batches", id=identity), "batch", identity)
+    sentence = (
+        f"{row['n_rows']:,} rows of {row['source']} answered by version {row['version']} of"
+        f" {row['deployment']}: {row['status']}"
+    )
+    facts = {
+        name: row[name] for name in ("destination", "source_digest", "destination_digest", "actor", "error")
+    }
+    return sentence, facts | {"started_at": row["started_at"].isoformat()}
+
+
 def _known(row: Row | None, kind: str, identity: str) -> Row:
     if row is None:
         raise NotFound(f"The {kind} {identity!r} is named by another record, but is not in this store.")
@@ -197,4 +210,5 @@ _TOLD: dict[str, Callable[[Reader, str], tuple[str, Json]]] = {
     "environment": _tell_environment,
     "decision": _tell_decision,
     "finding": _tell_finding,
+    "batch": _tell_batch,
 }

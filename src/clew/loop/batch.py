@@ -1,0 +1,163 @@
+"""Batch prediction: a table in, a table with answers out, and a record of which version gave them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from clew.entities import Json, ModelDeclaration, Version
+from clew.errors import ClewError, UsageError
+from clew.registry import Predictions
+from clew.storage import Store, link
+
+KINDS = (".parquet", ".csv")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What a batch prediction did: `counts` says how often each class was answered, None for numbers."""
+
+    id: str
+    version: str
+    n_rows: int
+    source: str
+    destination: str
+    counts: Json | None
+
+
+def predict_batch(
+    store: Store,
+    version: Version,
+    table: pa.Table,
+    answer: Callable[[pa.Table], Predictions],
+    *,
+    source: str,
+    destination: Path,
+    actor: str,
+    clock: Callable[[], datetime],
+) -> BatchResult:
+    """Answer for every row of `table` and write the answers to `destination`, whole or not at all.
+
+    The batch is written down before it begins, and closed after it: with an error, when it failed.
+
+    Raises
+    ------
+    UsageError
+        When the destination's name says no kind of file that can be written.
+    DataError
+        When the model cannot answer rows: the message names column, rows and values.
+    """
+    if destination.suffix not in KINDS:
+        raise UsageError(f"--out is {destination.name!r}; a file of answers ends in {' or '.join(KINDS)}.")
+    identity = secrets.token_hex(8)
+    _begin(store, identity, version, table, source, destination, actor, clock())
+    try:
+        answers = answer(table)
+        digest = _write(_with_answers(store, version, table, answers), destination)
+    except (ClewError, OSError, KeyboardInterrupt) as error:
+        told = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+        _end(store, identity, {"status": "failed", "error": told, "ended_at": clock()})
+        raise
+    done = {"status": "done", "destination_digest": digest, "ended_at": clock()}
+    _end(store, identity, done)
+    return BatchResult(identity, version.name, table.num_rows, source, str(destination), _counts(answers))
+
+
+def _begin(
+    store: Store,
+    identity: str,
+    version: Version,
+    table: pa.Table,
+    source: str,
+    destination: Path,
+    actor: str,
+    now: datetime,
+) -> None:
+    with store.write() as tx:
+        row = {
+            "id": identity,
+            "deployment": version.deployment,
+            "version": version.number,
+            "source": source,
+            "source_digest": _content_digest(table),
+            "destination": str(destination),
+            "n_rows": table.num_rows,
+            "actor": actor,
+            "status": "running",
+            "started_at": now,
+        }
+        tx.insert("batches", row)
+        link(tx, "batch", identity, "answered by", "version", version.name)
+
+
+def _end(store: Store, identity: str, values: Json) -> None:
+    with store.write() as tx:
+        tx.update("batches", {"id": identity}, values)
+
+
+def _content_digest(table: pa.Table) -> str:
+    """Names the bytes of the table as it was read: the same file gives the same digest."""
+    digest = hashlib.sha256()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    digest.update(sink.getvalue())
+    return digest.hexdigest()
+
+
+def _with_answers(store: Store, version: Version, table: pa.Table, answers: Predictions) -> pa.Table:
+    """Key, time and entity as far as they are there, then the answers."""
+    with store.read() as reader:
+        row = reader.get("deployments", name=version.deployment)
+    kept: list[str] = []
+    if row is not None and row["declaration"] is not None:
+        dataset = msgspec.convert(row["declaration"], ModelDeclaration).dataset
+        subject = (dataset.key, dataset.time, dataset.entity)
+        kept = [name for name in subject if name is not None and name in table.column_names]
+    columns: dict[str, Any] = {name: table.column(name) for name in kept}
+    columns["prediction"] = pa.array(answers.predicted.tolist())
+    if answers.probabilities is not None and answers.classes is not None:
+        for place, each in enumerate(answers.classes):
+            columns[f"probability {_word(each)}"] = pa.array(answers.probabilities[:, place])
+    n = table.num_rows
+    columns["model"] = pa.array([version.deployment] * n)
+    columns["version"] = pa.array(np.full(n, version.number))
+    return pa.table(columns)
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _write(table: pa.Table, destination: Path) -> str:
+    """Write beside the destination and move it into place; the digest of the file's bytes."""
+    part = destination.with_name(f".{destination.name}.{os.getpid()}.part")
+    try:
+        if destination.suffix == ".csv":
+            pa.csv.write_csv(table, part)
+        else:
+            pq.write_table(table, part)
+        digest = hashlib.sha256(part.read_bytes()).hexdigest()
+        part.replace(destination)
+    finally:
+        part.unlink(missing_ok=True)
+    return digest
+
+
+def _counts(answers: Predictions) -> Json | None:
+    if answers.classes is None:
+        return None
+    values, counts = np.unique(answers.predicted, return_counts=True)
+    return {_word(value): int(n) for value, n in zip(values.tolist(), counts.tolist(), strict=True)}

@@ -1,0 +1,106 @@
+"""``clew predict`` and ``clew.load``: a registered version answers for a table, and the batch is recorded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+import clew
+from clew.errors import NotFound
+from clew.loop.trace import trace
+from clew.registry import aliases, list_versions, move_alias
+from clew.workspace import open_records
+from tests.loop import streams
+from tests.loop.made import NOW
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    program = "import sys; from clew.cli import run; sys.exit(run())"
+    return subprocess.run(
+        [sys.executable, "-P", "-c", program, *words], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with one version, which is champion, and a table without labels beside it."""
+    folder = streams.write_project(tmp_path_factory.mktemp("predict") / "project", streams.calm(2_000))
+    done = run(folder, "try", "--json")
+    assert done.returncode == 0, done.stderr
+    with open_records(folder) as records:
+        move_alias(
+            records.store, "learner", "champion", 1, expected=None, actor="ana", reason="tried", now=NOW
+        )
+    rows = streams.calm(200, seed=5).table().drop_columns(["y"])
+    rows.to_pandas().to_csv(folder / "new.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def answered(project: Path) -> Any:
+    done = run(project, "predict", "learner", "--data", "new.csv", "--out", "answers.parquet", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_each_row_is_answered_beside_its_key_and_time(project: Path, answered: Any) -> None:
+    table = pq.read_table(project / "answers.parquet")
+    assert table.column_names == [
+        *("id", "at", "prediction", "probability 0", "probability 1", "model", "version")
+    ]
+    assert (table.num_rows, answered["n_rows"]) == (200, 200)
+    assert sum(answered["counts"].values()) == 200
+    assert set(table.column("version").to_pylist()) == {1}
+
+
+def test_the_model_loaded_here_gives_the_same_answers(project: Path, answered: Any) -> None:
+    frame = pd.read_csv(project / "new.csv", parse_dates=["at"])
+    model = clew.load("learner", project=project)
+    table = pq.read_table(project / "answers.parquet")
+    assert (model.name, model.classes_) == ("learner@1", (0, 1))
+    assert model.predict(frame).tolist() == table.column("prediction").to_pylist()
+    assert np.array_equal(model.predict_proba(frame)[:, 1], table.column("probability 1").to_numpy())
+
+
+def test_a_batch_leads_back_to_what_made_the_version(project: Path, answered: Any) -> None:
+    with open_records(project) as records:
+        node = trace(records.store, answered["id"])
+    assert node.kind == "batch"
+    assert "200 rows of new.csv answered by version 1 of learner: done" in node.sentence
+    [version] = node.causes
+    assert (version.kind, version.id) == ("version", "learner@1")
+
+
+def test_what_is_there_is_not_overwritten_unasked(project: Path, answered: Any) -> None:
+    words = ["predict", "learner@1", "--data", "new.csv", "--out", "answers.parquet"]
+    refused = run(project, *words)
+    assert refused.returncode == 2
+    assert "add --force" in refused.stderr
+    assert run(project, *words, "--force").returncode == 0
+
+
+def test_rows_that_cannot_be_answered_leave_nothing_but_a_record(project: Path) -> None:
+    (project / "bad.csv").write_text("id,at,x0,x1,x2,x3\na,2026-01-01,1,2,3,4\n")
+    failed = run(project, "predict", "learner", "--data", "bad.csv", "--out", "bad.parquet")
+    assert failed.returncode == 1
+    assert "x4" in failed.stderr
+    assert not list(project.glob("*bad.parquet*"))
+    with open_records(project) as records, records.store.read() as reader:
+        [row] = reader.find("batches", {"status": "failed"})
+    assert "x4" in row["error"]
+
+
+def test_a_version_that_does_not_exist_is_named_beside_those_that_do(project: Path) -> None:
+    with pytest.raises(NotFound, match="it has versions 1"):
+        clew.load("learner@7", project=project)
+    with open_records(project) as records:
+        assert aliases(records.store, "learner") == {"champion": 1}
+        assert len(list_versions(records.store, "learner")) == 1
