@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clew.tracking.code import CodeFile, CodeTree, capture_code, get_code, materialise_code
+from clew.tracking.code import CodeFile, CodeTree, capture_code, fetch_code, get_code, materialise_code
 from clew.tracking.environment import capture_environment, get_environment
 from clew.tracking.metrics import LoggedMetric, log_metrics, read_metrics
 from clew.tracking.owners import is_alive, this_owner
@@ -16,6 +16,7 @@ __all__ = [
     "capture_environment",
     "close_run",
     "fail_run",
+    "fetch_code",
     "get_code",
     "get_environment",
     "get_run",

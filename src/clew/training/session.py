@@ -13,8 +13,9 @@ import msgspec
 
 from clew.entities import Column, Duration, Json, ModelDeclaration, Param, RowRange
 from clew.errors import ClewError, NotFound, TrainingFailed, UsageError, did_you_mean
+from clew.tracking.children import variables_of_children
 from clew.training.fits import Fit, Memory, Recipe, Used, fit_of
-from clew.training.process import Limits, ProcessEnded, UserProcess, variables_of_children
+from clew.training.process import Limits, ProcessEnded, UserProcess
 from clew.training.project import Described
 from clew.training.protocol import Message, pack_table, unpack_error, unpack_predictions
 

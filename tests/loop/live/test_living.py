@@ -164,7 +164,13 @@ def test_people_steer_a_running_model(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- candidates that go wrong
 
 FORGETFUL = """
-@clew.model(stream, metric="accuracy", margin=0.02, rollout="shadow 6d, canary 20% 1d", retrain="rows 200")
+class Sleepy(LogisticRegression):
+    def predict_proba(self, X):
+        time.sleep(0.2)
+        return super().predict_proba(X)
+
+@clew.model(stream, metric="accuracy", margin=0.02, rollout="shadow 6d, canary 20% 1d", retrain="rows 200",
+            allow_code=True)
 def learner(train):
     if len(train.y) <= {n_first}:
         return LGBMClassifier(n_estimators=30, num_leaves=7, verbose=-1).fit(train.X, train.y)
@@ -206,7 +212,8 @@ def test_a_candidate_that_fails_on_requests_is_rolled_back(tmp_path: Path) -> No
 
 
 def test_a_candidate_that_is_slow_is_rolled_back(tmp_path: Path) -> None:
-    later = "return RandomForestClassifier(1000, max_depth=4, random_state=0).fit(train.X, train.y)"
+    """It has a class of the project's own, and so a process of its own beside the worker."""
+    later = "return Sleepy().fit(train.X, train.y)"
     back, monitors, life = lived_with_candidate(
         tmp_path, later, flipped_at_day(200, n_days=80), 16, each_alone=True
     )
