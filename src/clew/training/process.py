@@ -31,10 +31,12 @@ class ProcessEnded(Exception):
     ----------
     why
         The rest of a sentence that begins with who ran in it.
+    was_limited
+        Whether it was ended here, because it went over a limit.
     """
 
-    def __init__(self, why: str) -> None:
-        self.why = why
+    def __init__(self, why: str, *, was_limited: bool = False) -> None:
+        self.why, self.was_limited = why, was_limited
         super().__init__(why)
 
 
@@ -195,7 +197,8 @@ class _Watch:
         if self._deadline is not None and now >= self._deadline:
             raise ProcessEnded(
                 f"ran longer than its limit of {self._limits.seconds:g} seconds"
-                f"{self._mend('longer', 'time_limit', '4h')}"
+                f"{self._mend('longer', 'time_limit', '4h')}",
+                was_limited=True,
             )
         if self._limits.memory_bytes is not None and now >= self._next_look:
             self._check_memory(self._limits.memory_bytes)
@@ -206,7 +209,8 @@ class _Watch:
         if used > limit:
             raise ProcessEnded(
                 f"used {used / 1e6:,.0f} MB of memory, more than its limit of {limit / 1e6:,.0f} MB"
-                f"{self._mend('more', 'memory_limit', '4GB')}"
+                f"{self._mend('more', 'memory_limit', '4GB')}",
+                was_limited=True,
             )
 
     def _mend(self, what: str, argument: str, example: str) -> str:

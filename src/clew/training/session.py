@@ -31,6 +31,10 @@ DESCRIBE_LIMIT = timedelta(minutes=10)
 TABLE_LIMIT = timedelta(hours=6)
 
 
+class _ProcessLost(TrainingFailed):
+    """The process was ended by its own code or from outside, and not by a limit."""
+
+
 class Child:
     """User code in a process of its own; use it as a context manager, from one thread at a time.
 
@@ -265,8 +269,15 @@ class Child:
         NotFound
             When the child holds no such model.
         TrainingFailed
-            When the model raises.
+            When the model raises, or ends its process twice.
         """
+        try:
+            return self._predict(fit_id, rows)
+        except _ProcessLost:
+            # Whoever ended it, the question may well be harmless: it is asked once more, of a new process.
+            return self._predict(fit_id, rows)
+
+    def _predict(self, fit_id: str, rows: Rows) -> Predictions:
         self._restore(fit_id)
         request: Json = {"verb": "predict", "fit": fit_id}
         if isinstance(rows, RowRange):
@@ -405,7 +416,8 @@ class Child:
         except ProcessEnded as ended:
             self.output = process.take_output()
             self.close()
-            raise TrainingFailed(
+            kind = TrainingFailed if ended.was_limited else _ProcessLost
+            raise kind(
                 f"{what} {ended.why}.{_last_words(self.output, self._code_folder)}", output=self.output
             ) from None
         except BaseException:

@@ -125,6 +125,30 @@ def test_what_comes_after_a_moment_changes_nothing_before_it(flipping: Life, tmp
     assert told == [(e.time, e.sentence) for e in flipping.events if e.time <= moment]
 
 
+def test_a_tick_that_breaks_off_is_lived_again_from_where_the_last_one_ended(tmp_path: Path) -> None:
+    table = flipped_at_day(200, n_days=80)
+    root = project(tmp_path / "project", before(table, START))
+    with living(root, table, START) as life:
+        life.days(5)
+        # A checkpoint that cannot be written: everything of the tick is done, and none of it is kept.
+        folder, aside = life.store.folder / "loop" / MODEL, tmp_path / "aside"
+        folder.rename(aside)
+        folder.touch()
+        with pytest.raises(FileExistsError):
+            life.live.advance(life.now + DAY)
+        folder.unlink()
+        aside.rename(folder)
+        assert life.tell("pause").status == "done", "people are obeyed all the same"
+        assert life.tell("resume").status == "done"
+        life.days(10)
+        with life.store.read() as reader:
+            decisions = reader.find("decisions", {"deployment": MODEL}, ["sequence"])
+        assert [row["sequence"] for row in decisions] == list(range(1, len(decisions) + 1))
+        steps = [(row["kind"], row["at"], row["sentence"]) for row in decisions]
+        assert len(set(steps)) == len(steps)
+        assert life.status().n > 0
+
+
 # ---------------------------------------------------------------- people
 
 

@@ -139,15 +139,20 @@ class LiveModel:
 
     def _live(self, now: datetime) -> None:
         assert self._loop is not None  # noqa: S101 - advance() looked
-        self._fitter.wake()
-        self._world.take_in(now, grace=self._policy.tick)
-        self._loop.is_paused = self.status == "paused"
-        self._loop.tick(now)
-        self._lived_until = now + timedelta(microseconds=1)
-        if self.next_tick is not None and now >= self.next_tick:
-            self._n_ticks += 1
-            self.next_tick += self._policy.tick
-        self._save(now)
+        try:
+            self._fitter.wake()
+            self._world.take_in(now, grace=self._policy.tick)
+            self._loop.is_paused = self.status == "paused"
+            self._loop.tick(now)
+            self._lived_until = now + timedelta(microseconds=1)
+            if self.next_tick is not None and now >= self.next_tick:
+                self._n_ticks += 1
+                self.next_tick += self._policy.tick
+            self._save(now)
+        except BaseException:
+            # Half a tick is in memory: the next try begins where the checkpoint of the last one stands.
+            self._loop = None
+            raise
 
     def rest(self, idle_seconds: float) -> None:
         """Let the children go when nothing was asked of them for so long."""
@@ -362,6 +367,8 @@ class LiveModel:
             return len(told)
 
     def _obey(self, command: Command, now: datetime) -> Json:
+        if self._loop is None and self.status not in ("new", "waiting"):
+            self.start(now)
         if self._loop is None:
             raise UsageError(f"{self.deployment} is not live: {self.sentence or 'it has not begun yet'}")
         self._fitter.wake()
