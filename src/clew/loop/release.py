@@ -114,6 +114,7 @@ class ReleaseDesk:
         self.model: FittedModel | None = None
         self._rollout: Rollout | None = None
         self._staged, self._is_late = -1, False
+        self.is_held = False
 
     # -- the door --------------------------------------------------------------------------------------
 
@@ -134,7 +135,12 @@ class ReleaseDesk:
         self.job = job if job.step == "fit" and not job.is_over else restarted(store, job, "fit", now)
 
     def advance(self, now: datetime) -> ReleaseOutcome | None:
-        """Move the release as far as it can go at `now`; its outcome once it is over."""
+        """Move the release as far as it can go at `now`; its outcome once it is over.
+
+        While it is held, it goes nowhere but back: a candidate that harms is withdrawn all the same.
+        """
+        if self.is_held and self.job.step != "roll out":
+            return None
         steps = {"fit": self._fit, "gate": self._gate, "register": self._register, "roll out": self._roll_out}
         while not self.job.is_over:
             moved = advance(self.fitter.store, self.job, steps, now)
@@ -287,6 +293,8 @@ class ReleaseDesk:
         finding = self._traffic.fault(self.model, now) or self._harm(now)
         if finding is not None:
             return self._rolled_back(job, now, finding)
+        if self.is_held:
+            return job
         before = self._rollout.asked(self._traffic.n_requests(self.model, now))
         self._rollout = before.advanced(now)
         if self._rollout.is_complete:

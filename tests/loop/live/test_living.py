@@ -19,7 +19,7 @@ from clew.storage import scan
 from clew.storage.records import Failure, Prediction
 from clew.tracking import get_run
 from tests.loop import streams
-from tests.loop.live.life import BEGIN, DAY, MODEL, Life, before, living, project
+from tests.loop.live.life import BEGIN, DAY, LEARNER, MODEL, Life, before, living, project
 
 START = BEGIN + 50 * DAY
 
@@ -183,6 +183,22 @@ def test_people_steer_a_running_model(tmp_path: Path) -> None:
         assert {answer["version"] for answer in life.ask(life.rows_of(life.now - DAY))} == {1}
         people = [entry for entry in audit_log(life.store, MODEL) if entry.actor == "ana"]
         assert {entry.reason for entry in people} >= {"new stations", "complaints", "replaced", "back"}
+
+
+def test_a_rollout_stands_still_while_the_loop_is_paused(tmp_path: Path) -> None:
+    model = LEARNER.replace("rollout=", 'retrain="rows 200", rollout=')
+    root = project(tmp_path / "project", before(flipped_at_day(200, n_days=80), START), model)
+    with living(root, flipped_at_day(200, n_days=80), START) as life:
+        while not life.of_kind("gate passed"):
+            life.days(1)
+        assert life.tell("pause").status == "done"
+        n_events = len(life.events)
+        life.days(6)
+        assert len(life.events) == n_events
+        assert life.status().stage == "shadow"
+        assert life.tell("resume").status == "done"
+        life.days(3)
+        assert life.of_kind("promoted"), life.kinds()
 
 
 # ---------------------------------------------------------------- candidates that go wrong

@@ -46,6 +46,9 @@ ROOM_FOR_ROWS = 4096
 TRY_AGAIN = timedelta(days=1)
 """When a model that could not go live is tried again: by then there may be more rows."""
 
+GO_ON_AGAIN = timedelta(minutes=10)
+"""When one that has lived and could not go on is tried again: nothing watches it until then."""
+
 ROLLOUT_LOOK = timedelta(minutes=1)
 """How often a rollout's requests are looked at between ticks, so that a fault does not wait for the next."""
 
@@ -87,7 +90,7 @@ class LiveModel:
         self.deployment = described.model.name
         self.status, self.sentence = "new", ""
         self.next_tick: datetime | None = None
-        self._n_ticks = 0
+        self._n_ticks, self._has_lived = 0, False
         self._loop: ModelLoop | None = None
         self._lock = threading.RLock()
         self._workshop = Workshop(around.store, around.project, described, self._completed)
@@ -101,14 +104,16 @@ class LiveModel:
             ensure_deployment(store, self.deployment, "live", declaration.name, declaration, now)
             try:
                 checkpoint = load_checkpoint(store, self.deployment)
+                self._has_lived = checkpoint is not None
                 if checkpoint is None:
                     self._go_live(now)
                 else:
                     self._go_on(checkpoint, now)
+                self._has_lived = True
             except ClewError as error:
                 # The other models of the project go live all the same; this one says what it waits for.
                 self.status, self.sentence = "waiting", str(error).partition("\n")[0]
-                self.next_tick = now + TRY_AGAIN
+                self.next_tick = now + (GO_ON_AGAIN if self._has_lived else TRY_AGAIN)
                 log.warning("a model cannot go live", extra={"model": self.deployment, "why": self.sentence})
                 self._tell(now, "not live", f"{self.deployment} cannot go live: {self.sentence}")
 
@@ -117,7 +122,7 @@ class LiveModel:
         """When it has something to do: a tick, or the end of a rollout's stage."""
         if self.next_tick is None or self._loop is None or self._loop.releasing is None:
             return self.next_tick
-        ends = self._desk.stage_ends
+        ends = None if self.status == "paused" else self._desk.stage_ends
         return self.next_tick if ends is None else min(self.next_tick, max(ends, self._lived_until))
 
     def advance(self, until: datetime) -> None:
@@ -142,7 +147,7 @@ class LiveModel:
         try:
             self._fitter.wake()
             self._world.take_in(now, grace=self._policy.tick)
-            self._loop.is_paused = self.status == "paused"
+            self._loop.is_paused = self._desk.is_held = self.status == "paused"
             self._loop.tick(now)
             self._lived_until = now + timedelta(microseconds=1)
             if self.next_tick is not None and now >= self.next_tick:
@@ -367,7 +372,7 @@ class LiveModel:
             return len(told)
 
     def _obey(self, command: Command, now: datetime) -> Json:
-        if self._loop is None and self.status not in ("new", "waiting"):
+        if self._loop is None and self._has_lived:
             self.start(now)
         if self._loop is None:
             raise UsageError(f"{self.deployment} is not live: {self.sentence or 'it has not begun yet'}")
