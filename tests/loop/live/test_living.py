@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from clew.loop.commands import preview
 from clew.loop.trace import trace
 from clew.monitoring import list_findings
 from clew.registry import aliases, audit_log, list_versions
@@ -199,6 +200,44 @@ def test_a_rollout_stands_still_while_the_loop_is_paused(tmp_path: Path) -> None
         assert life.tell("resume").status == "done"
         life.days(3)
         assert life.of_kind("promoted"), life.kinds()
+
+
+def test_rollback_while_a_version_is_rolled_out_ends_that_and_keeps_the_champion(tmp_path: Path) -> None:
+    table = flipped_at_day(200, n_days=80)
+    model = LEARNER.replace("rollout=", 'retrain="rows 200", rollout=')
+    root = project(tmp_path / "project", before(table, START), model)
+    with living(root, table, START) as life:
+        while not life.of_kind("gate passed"):
+            life.days(1)
+        refused = life.tell("retrain")
+        assert (refused.status, refused.result["code"]) == ("refused", "RESOURCE_CONFLICT")
+        assert "is under way" in refused.result["message"]
+        assert "would end" in preview(life.store, "rollback", MODEL, {})
+        told = life.tell("rollback", reason="not on a Friday")
+        assert (told.status, told.result["ended"], told.result["version"]) == ("done", 2, 1)
+        assert life.status().stage == "full"
+        [back] = life.of_kind("rolled back")
+        assert back.sentence == "ana says: no further with version 2: not on a Friday"
+        assert audit_log(life.store, MODEL)[0].action == "end rollout"
+        life.days(3)
+        assert {answer["version"] for answer in life.ask(life.rows_of(life.now - DAY))} == {1}
+
+
+def test_an_order_of_a_person_waits_for_nobody_and_not_for_the_end_of_a_pause(tmp_path: Path) -> None:
+    table = flipped_at_day(200, n_days=80)
+    root = project(tmp_path / "project", before(table, START), LEARNER)
+    with living(root, table, START) as life:
+        life.days(1)
+        assert life.tell("retrain", reason="first").status == "done"
+        life.days(1)
+        assert life.tell("pause").status == "done"
+        assert life.tell("retrain", reason="second").status == "done"
+        life.days(2)
+        assert len(life.of_kind("order")) == 1
+        assert life.tell("resume").status == "done"
+        life.days(1)
+        assert [order.sentence.rpartition(": ")[2] for order in life.of_kind("order")] == ["first", "second"]
+        assert "gives way to a newer one" in life.of_kind("refused")[-1].sentence
 
 
 # ---------------------------------------------------------------- candidates that go wrong

@@ -15,8 +15,15 @@ import numpy as np
 from clew.config import Settings
 from clew.datasets import feature_names, get_snapshot
 from clew.entities import Decision, Json, Param, Version
-from clew.errors import ClewError, UsageError
-from clew.loop.commands import Command, carry_out, moved_sentence, version_to_promote, waiting
+from clew.errors import ClewError, Conflict, UsageError
+from clew.loop.commands import (
+    Command,
+    carry_out,
+    moved_sentence,
+    rollout_to_end,
+    version_to_promote,
+    waiting,
+)
 from clew.loop.first import FirstChampion, first_champion, first_decision
 from clew.loop.fitter import Packaged, Thread
 from clew.loop.history import History
@@ -379,7 +386,7 @@ class LiveModel:
         self._fitter.wake()
         actions: dict[str, Callable[[Command, datetime], Json]] = {
             "promote": self._promote,
-            "rollback": self._promote,
+            "rollback": self._roll_back,
             "pause": self._set_status,
             "resume": self._set_status,
             "retire": self._set_status,
@@ -388,6 +395,29 @@ class LiveModel:
         result = actions[command.verb](command, now)
         self._save(now)
         return result
+
+    def _roll_back(self, command: Command, now: datetime) -> Json:
+        number = rollout_to_end(self._around.store, command.verb, self.deployment, command.arguments)
+        return self._promote(command, now) if number is None else self._end_rollout(number, command, now)
+
+    def _end_rollout(self, number: int, command: Command, now: datetime) -> Json:
+        assert self._loop is not None  # noqa: S101 - _obey() looked
+        model, champion = self._model_of(number), self._desk.versions[self._loop.champion.name].number
+        evidence = {"command": command.id, "version": number, "champion": champion}
+        sentence = f"{command.actor} says: no further with version {number}: {command.reason}"
+        facts = evidence | {"actor": command.actor}
+        self._world.decided(Decision("rolled back", now, sentence, facts), model)
+        with self._around.store.write() as tx:
+            record_audit(
+                tx, now=now, actor=command.actor, action="end rollout", subject=self.deployment,
+                reason=command.reason, evidence=evidence,
+            )  # fmt: skip
+        self._desk.withdraw(now, "a person ended its rollout")
+        self._traffic.end_trial(now)
+        self._loop.releasing = None
+        self._loop.banish(model)
+        told = f"the rollout of version {number} has ended; version {champion} goes on answering"
+        return {"sentence": told, "version": champion, "before": champion, "ended": number}
 
     def _promote(self, command: Command, now: datetime) -> Json:
         number, before = version_to_promote(
@@ -451,6 +481,12 @@ class LiveModel:
 
     def _retrain(self, command: Command, now: datetime) -> Json:
         assert self._loop is not None  # noqa: S101 - _obey() looked
+        if self._loop.releasing is not None:
+            raise Conflict(
+                f"A release of {self._loop.releasing.name} is under way, fitted on all that was known when it"
+                f" began; ask again when it is over, or end it first: clew rollback {self.deployment}"
+                " --reason '…'"
+            )
         self._loop.orders.ask(f"{command.actor} asked: {command.reason}")
         with self._around.store.write() as tx:
             record_audit(
