@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from clew.entities import Decision, Finding, GateReport, RolloutStep, Version
+from clew.entities import Decision, Finding, GateReport, Json, RolloutStep, Version
 from clew.errors import PackageError, TrainingFailed
 from clew.loop.baselines import baseline_losses
 from clew.loop.fitter import Fitter, Packaged, row_losses
@@ -67,6 +67,10 @@ class Traffic(Protocol):
 
     def n_requests(self, candidate: FittedModel, now: datetime) -> int:
         """How many requests the candidate was asked since this was last called."""
+        ...
+
+    def paired(self, candidate: FittedModel) -> Json:
+        """Of the requests that both answered: ``paired``, how many, and ``otherwise``, not the same."""
         ...
 
     def fault(self, candidate: FittedModel, now: datetime) -> Finding | None:
@@ -305,6 +309,7 @@ class ReleaseDesk:
         step = self._rollout.steps[self._rollout.stage]
         sentence = f"version {version} goes on to {step}; {self._passed(before)}"
         facts = {"version": version, "stage": str(step), "requests": before.n_requests}
+        facts |= self._traffic.paired(self.model)
         self._announce(Decision("rollout", now, sentence, facts), None)
         self._is_in_force(now)
         return job.then("roll out", stage=self._rollout.stage)
@@ -326,7 +331,11 @@ class ReleaseDesk:
 
     def _passed(self, rollout: Rollout) -> str:
         """On what the stage that is over rests."""
+        assert self.model is not None  # noqa: S101 - see _roll_out
         compared = f"rows compared so far: {self._n_compared}"
+        pairs = self._traffic.paired(self.model)
+        if pairs:
+            compared += f", requests answered otherwise: {pairs['otherwise']:,} of {pairs['paired']:,}"
         if rollout.is_complete or rollout.saw_enough:
             return compared
         return f"passed on time only, n = {rollout.n_requests}; {compared}"
@@ -338,7 +347,8 @@ class ReleaseDesk:
         if not before.is_complete and not before.saw_enough:
             sentence += f" (passed on time only, n = {before.n_requests})"
         facts = {"version": version, "candidate": self._candidate.name, "rows": self.model.n_rows,
-                 "why": self._candidate.why, "compared": self._n_compared}  # fmt: skip
+                 "why": self._candidate.why, "compared": self._n_compared,
+                 **self._traffic.paired(self.model)}  # fmt: skip
         decision = Decision("promoted", now, sentence, facts)
         self._announce(decision, None)
         self._traffic.promote(self.model, decision, now)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import binom
 
 from clew.loop.commands import preview
 from clew.loop.trace import trace
@@ -75,6 +76,24 @@ def test_shadow_and_canary_are_logged_beside_the_champion(flipping: Life) -> Non
     assert pairs
     assert all({record.role for record in pair} & {"champion", "canary"} for pair in pairs)
     assert all(len({record.version for record in pair}) == 2 for pair in pairs)
+
+
+def test_each_stage_of_a_rollout_says_how_many_requests_both_answered(flipping: Life) -> None:
+    steps = flipping.of_kind("rollout", "promoted")
+    assert steps
+    for step in steps:
+        assert step.evidence["paired"] > 0
+        assert 0 <= step.evidence["otherwise"] < step.evidence["paired"]
+    assert "requests answered otherwise: " in flipping.of_kind("rollout")[0].sentence
+
+
+def test_a_canary_answers_its_share_of_the_keys(flipping: Life) -> None:
+    asked_in_canary = {record.request for record in flipping.logged() if record.role == "canary"}
+    rows = [r for r in flipping.logged() if r.request in asked_in_canary and r.role in ("canary", "champion")]
+    n_canary = sum(record.role == "canary" for record in rows)
+    assert len(rows) >= 80
+    fewest, most = binom.interval(0.999, len(rows), 0.2)
+    assert fewest <= n_canary <= most
 
 
 def test_rows_that_the_table_never_had_are_learned_from_the_log(flipping: Life) -> None:
