@@ -44,20 +44,21 @@ def prediction_node(store: Store, identity: str, trace: Callable[[Store, str], T
     if isinstance(record, Label):
         raise NotFound(f"{identity!r} is a label that was sent, and no prediction.")
     version = f"{record.deployment}@{record.version}"
+    sentence = f"{moment_of(record.answered_at):%Y-%m-%d %H:%M} {answer_sentence(record)}"
     causes = [trace(store, version), *_offices(store, record), *_rows(store, record)]
-    return ThreadNode("prediction", identity, _sentence(record), _facts(record), tuple(causes))
+    return ThreadNode("prediction", identity, sentence, _facts(record), tuple(causes))
 
 
-def _sentence(record: Prediction | Failure) -> str:
-    at = _moment(record.answered_at)
+def answer_sentence(record: Prediction | Failure) -> str:
+    """Who answered what about which key."""
     who = f"version {record.version} of {record.deployment} as {record.role}"
     if isinstance(record, Failure):
-        return f"{at:%Y-%m-%d %H:%M} {who} failed on {record.key}: {record.error}"
-    return f"{at:%Y-%m-%d %H:%M} {who} answered {record.predicted} for {record.key}"
+        return f"{who} failed on {record.key}: {record.error}"
+    return f"{who} answered {record.predicted} for {record.key}"
 
 
 def _facts(record: Prediction | Failure) -> Json:
-    facts: Json = {"event_time": _moment(record.event_time).isoformat(), "request": record.request}
+    facts: Json = {"event_time": moment_of(record.event_time).isoformat(), "request": record.request}
     if isinstance(record, Failure):
         return facts
     return facts | {
@@ -70,7 +71,7 @@ def _facts(record: Prediction | Failure) -> Json:
 
 def _offices(store: Store, record: Prediction | Failure) -> list[ThreadNode]:
     """Who made this version champion, the last time before the answer."""
-    at = _moment(record.answered_at)
+    at = moment_of(record.answered_at)
     for entry in audit_log(store, record.deployment, limit=None):
         is_move = entry.action == "move champion" and entry.evidence.get("to") == record.version
         if is_move and entry.at <= at:
@@ -105,5 +106,6 @@ def _rows(store: Store, record: Prediction | Failure) -> list[ThreadNode]:
     ]
 
 
-def _moment(microseconds: int) -> datetime:
+def moment_of(microseconds: int) -> datetime:
+    """A time of the log."""
     return _EPOCH + timedelta(microseconds=microseconds)

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from clew.errors import NotFound
+from clew.loop.prediction_thread import answer_sentence, is_prediction_id, moment_of
 from clew.loop.result import Reason
 from clew.loop.trace import version_name
-from clew.storage import Reader, Store, Where
+from clew.storage import Reader, Store, Where, read_record
+from clew.storage.records import Failure, Label, Prediction
 
 NEWEST = 200
 """Decisions of a deployment that are told at most."""
@@ -17,17 +19,23 @@ NEWEST = 200
 def why(store: Store, reference: str) -> list[Reason]:
     """Why the decisions of a model, of one of its versions, or one decision, were taken; oldest first.
 
+    Of a prediction: why this version gave the answer, and then why there is such a version.
+
     Parameters
     ----------
     reference
         A model's name, a backtest's id, a version (``busy_hour@3``, ``busy_hour@champion``), or a decision's
-        id.
+        id, or the id that came with an answer.
 
     Raises
     ------
     NotFound
-        When nothing was decided under that name.
+        When nothing was decided or answered under that name.
     """
+    if is_prediction_id(reference):
+        answer = read_record(store, reference)
+        if not isinstance(answer, Label):
+            return [_answer_reason(reference, answer), *why(store, f"{answer.deployment}@{answer.version}")]
     with store.read() as reader:
         if "@" in reference:
             reference = version_name(reader, reference)
@@ -38,6 +46,23 @@ def why(store: Store, reference: str) -> list[Reason]:
             there = f"decisions were taken for {', '.join(known)}" if known else "nothing was decided yet"
             raise NotFound(f"There is nothing to say of {reference!r}; {there}. See: clew models list")
         return [*(_version_reason(row) for row in versions), *(_reason(reader, row) for row in rows)]
+
+
+_ROLES = {
+    "champion": "it was champion, which answers every key that no canary takes",
+    "canary": "the key falls into the share of keys that this version was tried on",
+    "shadow": "it was asked beside the one that answered the caller, to be compared",
+}
+
+
+def _answer_reason(identity: str, answer: Prediction | Failure) -> Reason:
+    because = [_ROLES[answer.role]]
+    if isinstance(answer, Prediction):
+        if answer.probabilities:
+            because.append(f"probabilities: {_plain(list(answer.probabilities))}")
+        because += [f"{name}: not among those it was trained on" for name in answer.unseen]
+    sentence = answer_sentence(answer)
+    return Reason(identity, moment_of(answer.answered_at), "answer", sentence, tuple(because))
 
 
 def _decisions(reader: Reader, reference: str) -> list[dict[str, Any]]:
@@ -91,5 +116,5 @@ def _plain(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {inner}" for name, inner in value.items())
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return ", ".join(map(_plain, value))
     return f"{value:,.4g}" if isinstance(value, float) else str(value)

@@ -14,10 +14,12 @@ from scipy.stats import binom
 
 from clew.loop.commands import preview
 from clew.loop.trace import trace
+from clew.loop.why import why
 from clew.monitoring import list_findings
 from clew.registry import aliases, audit_log, list_versions
 from clew.registry.routes import get_route
-from clew.storage import scan
+from clew.storage import LOG_FOLDER, scan
+from clew.storage.log_reading import read_since
 from clew.storage.records import Failure, Prediction
 from clew.tracking import get_run
 from tests.loop import streams
@@ -85,6 +87,21 @@ def test_each_stage_of_a_rollout_says_how_many_requests_both_answered(flipping: 
         assert step.evidence["paired"] > 0
         assert 0 <= step.evidence["otherwise"] < step.evidence["paired"]
     assert "requests answered otherwise: " in flipping.of_kind("rollout")[0].sentence
+
+
+def test_why_tells_of_one_answer_who_gave_it_and_why_there_is_that_version(flipping: Life) -> None:
+    records, _ = read_since(flipping.store.folder / LOG_FOLDER, {})
+    for role in ("champion", "canary", "shadow"):
+        identity, record = next(
+            (identity, record)
+            for identity, record in records
+            if isinstance(record, Prediction) and record.role == role and record.version > 1
+        )
+        first, *others = why(flipping.store, identity)
+        assert (first.decision, first.kind) == (identity, "answer")
+        assert f"as {role} answered {record.predicted} for {record.key}" in first.sentence
+        assert others == why(flipping.store, f"{MODEL}@{record.version}")
+        assert {reason.kind for reason in others} >= {"version", "promoted"} or record.version > 2
 
 
 def test_a_canary_answers_its_share_of_the_keys(flipping: Life) -> None:

@@ -89,7 +89,8 @@ class _Told:
         self._store, self._as_json = store, as_json
 
     def event(self, at: datetime, what: str, sentence: str) -> None:
-        click.echo(f"{at:%Y-%m-%d %H:%M}  {what}: {sentence}", err=self._as_json)
+        told = sentence if sentence.startswith(what) else f"{what}: {sentence}"
+        click.echo(f"{at:%Y-%m-%d %H:%M}  {told}", err=self._as_json)
 
     def remark(self, sentence: str) -> None:
         click.echo(f"clew up: {sentence}", err=True)
