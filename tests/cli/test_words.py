@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from clew.cli.verbs.backtest import show_backtest
+from clew.cli.lived import show_lived
 from clew.cli.words import effort, first_doubt, headline, policy_gains, rhythm, verdict
 from clew.entities import Duration, GateReport
 from tests.cli.results import backtest_result
@@ -57,7 +57,7 @@ def test_of_an_error_less_is_better() -> None:
 
 
 def test_the_effort_counts_everything() -> None:
-    said = effort(backtest_result().summary)
+    said = effort(backtest_result())
     for part in ("41 models", "refitting: 11", "2 promotions", "1 refusal", "1 undecided", "1 rollback"):
         assert part in said
     assert "1 page and 1 ticket" in said
@@ -78,7 +78,7 @@ def test_what_the_gate_held_against_the_first_champion_is_said() -> None:
 
 def test_the_end_of_a_backtest_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     result = backtest_result()
-    show_backtest(result, None)
+    show_lived(result, None)
     said = capsys.readouterr().out
     assert said.splitlines()[2].split() == ["start", "n", "clew", "frozen", "blind", "version"]
     for window in result.windows:
