@@ -169,8 +169,8 @@ def _nothing_known(
     if not len(rows.times):
         return UsageError(f"No row of {declaration.name} was asked about {between}.")
     return UsageError(
-        f"{len(rows.times):,} rows of {declaration.name} were answered {between}, and of none is the label"
-        f" known and complete yet: that takes {declaration.dataset.label_delay}."
+        f"Of what {declaration.name} answered {between} ({len(rows.times):,} in all) no label is known and"
+        f" complete yet: that takes {declaration.dataset.label_delay}."
     )
 
 
