@@ -8,7 +8,7 @@ import pytest
 from clew.cli.lived import show_lived
 from clew.cli.words import effort, first_doubt, headline, policy_gains, rhythm, verdict
 from clew.entities import Duration, GateReport
-from tests.cli.results import backtest_result
+from tests.cli.results import backtest_result, live_result
 
 
 def with_means(clew: float, frozen: float, blind: float, **more: object) -> object:
@@ -89,3 +89,23 @@ def test_the_end_of_a_backtest_on_the_terminal(capsys: pytest.CaptureFixture[str
     assert "\x1b" not in said
     assert f"clew why {result.id}" in said
     assert said.splitlines()[-1].startswith("Add --report")
+
+
+def test_a_running_model_is_held_against_its_first_version_only(capsys: pytest.CaptureFixture[str]) -> None:
+    result = live_result()
+    assert headline(result) == f"With Clew {result.summary.clew:.3f}; frozen {result.summary.frozen:.3f}"
+    assert "better than the frozen first model." in verdict(result)
+    assert list(policy_gains(result)) == ["frozen"]
+    assert effort(result).startswith("Clew fitted 41 models, with 2 promotions")
+    uncounted = dataclasses.replace(result.summary, fits=None)
+    said = effort(dataclasses.replace(result, summary=uncounted))
+    assert said.startswith("There were 2 promotions, 1 refusal, 1 undecided and 1 rollback; 1 page")
+    show_lived(result, None)
+    told = capsys.readouterr().out
+    assert told.splitlines()[2].split() == ["start", "n", "clew", "frozen", "version"]
+    assert "blind" not in told
+
+
+def test_only_the_first_version_is_doubted_at_the_gate() -> None:
+    # Of a part of a life, the first gate told is another candidate's.
+    assert first_doubt(dataclasses.replace(live_result(), gates=live_result().gates[1:])) == ""
