@@ -185,11 +185,10 @@ def effort(result: Lived) -> str:
             counted(summary.rollbacks, "rollback"),
         ]
     )
-    fitted = "" if summary.fits is None else f"Clew fitted {counted(summary.fits, 'model')}"
     blind = "" if summary.blind_fits is None else f" (blind refitting: {summary.blind_fits})"
     took = "" if is_live(result) else f" The replay took {lasting(summary.seconds)}."
     return (
-        f"{fitted}{blind}{', with ' if fitted else 'There were '}{decided};"
+        f"Clew fitted {counted(summary.fits, 'model')}{blind}, with {decided};"
         f" {counted(summary.pages, 'page')} and {counted(summary.tickets, 'ticket')}.{took}"
     )
 

@@ -88,13 +88,13 @@ class GateRecord:
 class Summary:
     """A result in one line. `clew`, `frozen` and `blind` are means over rows, in the metric's unit.
 
-    What nobody lived by, or nobody counted, is None: a running model has no blind twin.
+    What nobody lived by is None: a running model has no blind twin.
     """
 
     clew: float
     frozen: float | None
     blind: float | None
-    fits: int | None
+    fits: int
     blind_fits: int | None
     promotions: int
     refusals: int

@@ -20,7 +20,7 @@ from clew.registry import Predictions, move_alias, record_audit
 from clew.storage import LOG_FOLDER, LogWriter, Store
 from clew.storage.records import Label, Prediction, Record
 from tests.loop.made import DAY, NOW, START
-from tests.loop.threads import decide, lay
+from tests.loop.threads import decide, fit, lay
 
 HOUR = timedelta(hours=1)
 LATER = NOW + 30 * DAY
@@ -236,6 +236,18 @@ def test_versions_that_came_another_way_show_the_gate_they_met(store: Store, log
     log([answer(1431, 1)])
     [gate] = told(store).gates
     assert (gate.time, gate.candidate, gate.report.outcome) == (NOW, "version 1", "undecided")
+
+
+def test_fits_of_a_part_of_a_life_are_those_that_learned_until_then(store: Store, log: Log) -> None:
+    log([answer(1431, 1), answer(1505, 1)])
+    with store.read() as reader:
+        [causes] = {(row["snapshot"], row["code"], row["environment"]) for row in reader.find("runs")}
+    for name in ("fit 1", "fit 2"):  # on rows up to hour 1999
+        fit(store, causes, f"live/busy_hour/{name}")
+    assert told(store).summary.fits == 2
+    assert told(store, until=START + 1999 * HOUR).summary.fits == 0
+    assert told(store, until=START + 2000 * HOUR).summary.fits == 2
+    assert told(store, since=NOW + DAY).summary.fits == 2
 
 
 # ---------------------------------------------------------------- what cannot be told

@@ -16,7 +16,15 @@ import msgspec
 import numpy as np
 
 from clew.datasets import get_snapshot, read_rows
-from clew.entities import AuditEntry, Duration, GateReport, ModelDeclaration, RowRange
+from clew.entities import (
+    AuditEntry,
+    DatasetDeclaration,
+    Duration,
+    GateReport,
+    ModelDeclaration,
+    RowRange,
+    Run,
+)
 from clew.errors import NotFound, UsageError
 from clew.loop.history import as_time
 from clew.loop.live.answered import FROZEN, Answered, Ask, LogReader
@@ -107,9 +115,13 @@ def lived(
         raise _nothing_known(declaration, rows, start, end)
     metric = metric_of(declaration)
     numbers = {FROZEN, *(office.evidence["to"] for office in offices), *np.unique(rows.versions).tolist()}
-    learned = {number: _learned(store, deployment, number, declaration) for number in sorted(numbers)}
+    learned = {
+        number: _learned(
+            store, get_run(store, get_version(store, deployment, number).run), declaration.dataset
+        )
+        for number in sorted(numbers)
+    }
     events = _events(store, deployment, start, end)
-    covers_life = start <= offices[0].at and end >= now
     return LiveResult(
         id=deployment,
         model=declaration.name,
@@ -124,7 +136,13 @@ def lived(
             clew=rounded(metric.value(rows.losses[rows.is_known])),
             frozen=_mean(metric, rows.frozen),
             blind=None,
-            fits=_n_fits(store, deployment, None if covers_life else (start, end), now),
+            fits=_n_fits(
+                store,
+                deployment,
+                None if start <= offices[0].at else start,
+                None if end >= now else end,
+                declaration.dataset,
+            ),
             blind_fits=None,
             **counts_of(events),
             seconds=round(time.perf_counter() - began, 3),
@@ -304,13 +322,13 @@ def _span(
     return VersionSpan(number, start, end, recipe, n_rows, basis.first, basis.last, basis.run)
 
 
-def _learned(store: Store, deployment: str, number: int, declaration: ModelDeclaration) -> Learned:
-    run = get_run(store, get_version(store, deployment, number).run)
+def _learned(store: Store, run: Run, dataset: DatasetDeclaration) -> Learned:
     snapshot = get_snapshot(store, run.snapshot)
 
     def time_of(row: int) -> datetime:
-        found = read_rows(store, snapshot, RowRange(row, row + 1), columns=[declaration.dataset.time])
-        moment: datetime = found.column(0)[0].as_py()
+        moment: datetime = (
+            read_rows(store, snapshot, RowRange(row, row + 1), [dataset.time]).column(0)[0].as_py()
+        )
         return moment.astimezone(UTC)
 
     first, last = time_of(run.rows[0].start), time_of(run.rows[-1].end - 1)
@@ -318,18 +336,19 @@ def _learned(store: Store, deployment: str, number: int, declaration: ModelDecla
 
 
 def _n_fits(
-    store: Store, deployment: str, between: tuple[datetime, datetime] | None, now: datetime
-) -> int | None:
-    """Fits after the first champion's; None where a replayed clock leaves open which of them are meant."""
+    store: Store, deployment: str, since: datetime | None, until: datetime | None, dataset: DatasetDeclaration
+) -> int:
+    """Fits after the first champion's; of a part of a life those whose newest row lies in it.
+
+    A run says when it really began, which beside a replayed clock says nothing.
+    """
     with store.read() as reader:
         rows = reader.find("runs", {"key": Where("prefix", f"live/{deployment}/")})
-    began = [row["started_at"] for row in rows if row["purpose"] != "first champion"]
-    if between is None:
-        return len(began)
-    # A run tells when it really began; beside a clock that is replayed this says nothing.
-    return (
-        None if any(each > now for each in began) else sum(between[0] <= each < between[1] for each in began)
-    )
+    fits = [row["id"] for row in rows if row["purpose"] != "first champion"]
+    if since is None and until is None:
+        return len(fits)
+    newest = [_learned(store, get_run(store, each), dataset).last for each in fits]
+    return sum((since is None or since <= each) and (until is None or each < until) for each in newest)
 
 
 def _notes(rows: Answered) -> tuple[str, ...]:
