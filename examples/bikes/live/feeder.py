@@ -289,8 +289,8 @@ def main() -> None:
     show_months(console, told["windows"])
     facts = told["summary"]
     console.print(
-        f"\nWith Clew {facts['clew']:.3f}, the first model left alone {facts['frozen']:.3f}:"
-        f" {facts['promotions']} promotions and {facts['pages']} pages in {seconds:.0f} s.\n"
+        f"\nWith Clew {facts['clew']:.3f}, the first model left alone {facts['frozen']:.3f};"
+        f" promotions: {facts['promotions']}, pages: {facts['pages']}; {seconds:.0f} s.\n"
         f"The page: {given.report}, the numbers: {given.result}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip

@@ -115,12 +115,10 @@ def lived(
         raise _nothing_known(declaration, rows, start, end)
     metric = metric_of(declaration)
     numbers = {FROZEN, *(office.evidence["to"] for office in offices), *np.unique(rows.versions).tolist()}
-    learned = {
-        number: _learned(
-            store, get_run(store, get_version(store, deployment, number).run), declaration.dataset
-        )
-        for number in sorted(numbers)
-    }
+    learned = _learned_by(store, deployment, sorted(numbers), declaration.dataset)
+    is_from_its_start, is_until_now = start <= offices[0].at, end >= now
+    part = None if is_from_its_start else start, None if is_until_now else end
+    n_fits = _n_fits(store, deployment, *part, declaration.dataset)
     events = _events(store, deployment, start, end)
     return LiveResult(
         id=deployment,
@@ -132,21 +130,7 @@ def lived(
         end=end,
         windows=_windows(metric, rows, window or _fitting_window(end - start), start, end),
         events=events,
-        summary=Summary(
-            clew=rounded(metric.value(rows.losses[rows.is_known])),
-            frozen=_mean(metric, rows.frozen),
-            blind=None,
-            fits=_n_fits(
-                store,
-                deployment,
-                None if start <= offices[0].at else start,
-                None if end >= now else end,
-                declaration.dataset,
-            ),
-            blind_fits=None,
-            **counts_of(events),
-            seconds=round(time.perf_counter() - began, 3),
-        ),
+        summary=_summary(metric, rows, events, n_fits, time.perf_counter() - began),
         versions=_version_spans(offices, learned, start, end),
         gates=_gates(store, deployment, start, end),
         staleness=_staleness(metric, rows, learned),
@@ -203,6 +187,18 @@ def _fitting_window(life: timedelta) -> Duration:
 
 
 # -- adding up -------------------------------------------------------------------------------------------
+
+
+def _summary(metric: Metric, rows: Answered, events: Sequence[Event], n_fits: int, seconds: float) -> Summary:
+    return Summary(
+        clew=rounded(metric.value(rows.losses[rows.is_known])),
+        frozen=_mean(metric, rows.frozen),
+        blind=None,
+        fits=n_fits,
+        blind_fits=None,
+        **counts_of(events),
+        seconds=round(seconds, 3),
+    )
 
 
 def _windows(
@@ -320,6 +316,13 @@ def _span(
     recipe = office.evidence.get("candidate") or (office.reason if office.actor == "loop" else by_person)
     n_rows = int(office.evidence.get("rows", basis.n_rows))
     return VersionSpan(number, start, end, recipe, n_rows, basis.first, basis.last, basis.run)
+
+
+def _learned_by(
+    store: Store, deployment: str, numbers: Sequence[int], dataset: DatasetDeclaration
+) -> dict[int, Learned]:
+    runs = {number: get_version(store, deployment, number).run for number in numbers}
+    return {number: _learned(store, get_run(store, run), dataset) for number, run in runs.items()}
 
 
 def _learned(store: Store, run: Run, dataset: DatasetDeclaration) -> Learned:
