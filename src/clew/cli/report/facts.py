@@ -40,7 +40,7 @@ def facts_of(result: Lived) -> dict[str, Any]:
         "effort": effort(result),
         "is_live": is_live(result),
         "outcomes": outcomes(result),
-        "period": f"{day(result.start)} to {day(result.end)}",
+        "told_of": f"{day(result.start)} to {day(result.end)}",
         "gains": policy_gains(result),
         "events": [_event(event, gates) for event in result.events],
         "kinds": Counter(event.kind for event in result.events),
