@@ -13,7 +13,7 @@ install: ## make .venv from the locks; does nothing when it is current
 	@$(PYTHON) tools/bootstrap.py
 
 demo: install ## replay two years of bicycle rentals through the whole loop, then live them through real servers
-	$(BIN)/clew backtest examples/bikes/bikes.py --start 2011-07-01 --report demo-report.html
+	$(BIN)/clew backtest examples/bikes/bikes.py --start 2011-07-01 --report backtest-report.html
 	$(BIN)/python examples/bikes/live/feeder.py
 
 test: install ## run the tests and the examples in the docstrings

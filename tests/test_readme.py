@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,12 +36,17 @@ def test_the_tables_hold_what_was_measured() -> None:
 
 
 def test_the_life_through_real_servers_is_told_as_it_was() -> None:
-    lived = json.loads((DOCS / "results" / "live.json").read_text(encoding="utf-8"))
+    lived = json.loads(showcase.LIVE.read_text(encoding="utf-8"))
     told, summary = " ".join(README.split()), lived["summary"]
     assert f"{sum(lived['counts'].values()):,} requests" in told
-    assert f"came to {summary['clew']:.3f} with {summary['promotions']} promotions, in" in told
+    assert f"with {summary['promotions']} promotions on the way" in told
     # The same policy on the same history: what a backtest promises is what life keeps.
     assert abs(summary["clew"] - kept()["summary"]["clew"]) <= 0.01
+    n_rows = sum(window["n"] for window in lived["windows"])
+    assert n_rows == sum(lived["counts"].values())
+    for policy in ("clew", "frozen"):
+        mean = sum(window["n"] * window[policy] for window in lived["windows"]) / n_rows
+        assert summary[policy] == pytest.approx(mean, abs=2e-6)
 
 
 def test_the_summary_is_the_mean_of_its_windows() -> None:
@@ -80,8 +86,9 @@ def test_adwin_is_earlier_and_cries_when_a_better_month_ends() -> None:
     assert result["details"][after] <= 0.01 < 0.3 < result["details"][f"{after}_adwin"]
 
 
-def test_the_picture_is_one_and_not_too_heavy() -> None:
-    content = showcase.PICTURE.read_bytes()
+@pytest.mark.parametrize("picture", showcase.PICTURES, ids=lambda picture: picture.stem)
+def test_a_picture_is_one_and_not_too_heavy(picture: Path) -> None:
+    content = picture.read_bytes()
     assert content.startswith(b"\x89PNG\r\n")
     assert 20_000 < len(content) < 300_000
 

@@ -1,11 +1,13 @@
-"""Measure and draw anew what the README shows: its two tables, and the picture of the timeline.
+"""Measure and draw anew what the README shows: its tables, and the pictures of the two timelines.
 
     python tools/showcase.py              all of it
+    python tools/showcase.py backtest     only the backtest of the bicycles
+    python tools/showcase.py live         only their life through real servers
     python tools/showcase.py tables       only set out again what was measured
 
-The backtest of the bicycles is run in a folder of its own; its figures go to docs/results/bikes.json and its
-report's timeline, as a browser draws it, to docs/images/timeline.png. The numbers of the benchmarks are those
-that ``make bench`` has kept. The picture needs chromium.
+Each runs in a folder of its own what ``make demo`` runs; its figures go to docs/results, and the timeline of
+its page, as a browser draws it, to docs/images. The numbers of the benchmarks are those that ``make bench``
+has kept. The pictures need chromium.
 """
 
 from __future__ import annotations
@@ -22,7 +24,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 BIKES = ROOT / "docs" / "results" / "bikes.json"
-PICTURE = ROOT / "docs" / "images" / "timeline.png"
+LIVE = ROOT / "docs" / "results" / "live.json"
+PICTURES = {
+    ROOT / "docs" / "images" / "timeline.png": (1180, 790),
+    ROOT / "docs" / "images" / "live.png": (1180, 745),
+}
+"""With their sizes: the title of the second is a line shorter."""
+
 BENCHMARKS = ROOT / "benchmarks" / "results"
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -30,7 +38,6 @@ BROWSER_FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
 )
-PICTURE_SIZE = (1180, 790)
 SHOWN_ALONE = """<style>
 main > section:not([aria-labelledby=timeline-title]), #timeline-title, .hint, .lede, .figure ~ p {
   display: none
@@ -48,11 +55,15 @@ WORDS = {
 
 
 def main(arguments: list[str]) -> int:
-    if arguments != ["tables"]:
-        with tempfile.TemporaryDirectory() as folder:
-            result = backtest_bikes(Path(folder))
-            write_json(BIKES, kept_of(result))
-            draw(Path(folder) / "report.html", PICTURE)
+    backtest_picture, live_picture = PICTURES
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.html"
+        if arguments in ([], ["backtest"]):
+            write_json(BIKES, kept_of(backtest_bikes(Path(folder), report)))
+            draw(report, backtest_picture)
+        if arguments in ([], ["live"]):
+            write_json(LIVE, kept_of_life(live_with_bikes(Path(folder), report)))
+            draw(report, live_picture)
     README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
@@ -60,15 +71,28 @@ def main(arguments: list[str]) -> int:
 # -- measuring -----------------------------------------------------------------------------------------
 
 
-def backtest_bikes(folder: Path) -> dict[str, Any]:
+def backtest_bikes(folder: Path, report: Path) -> dict[str, Any]:
     """Run the demo's command in a copy of the example; its JSON document."""
     shutil.copytree(ROOT / "examples" / "bikes", folder / "bikes", ignore=shutil.ignore_patterns(".clew"))
-    command = [*demo_command(), "--report", str(folder / "report.html"), "--json"]
+    command = [*demo_command(), "--report", str(report), "--json"]
     clew = Path(sys.executable).parent / command[0]
     done = subprocess.run(
         [str(clew), *command[1:]], cwd=folder / "bikes", check=True, stdout=subprocess.PIPE, text=True
     )
     result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def live_with_bikes(folder: Path, report: Path) -> dict[str, Any]:
+    """Run the demo's second half in a copy of it; what it wrote."""
+    example = ROOT / "examples" / "bikes" / "live"
+    shutil.copytree(example, folder / "live", ignore=shutil.ignore_patterns(".clew", "*.csv", "__*"))
+    written = folder / "live.json"
+    subprocess.run(
+        [sys.executable, "feeder.py", "--result", str(written), "--report", str(report)],
+        cwd=folder / "live", check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    result: dict[str, Any] = json.loads(written.read_text(encoding="utf-8"))
     return result
 
 
@@ -96,6 +120,13 @@ def kept_of(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def kept_of_life(result: dict[str, Any]) -> dict[str, Any]:
+    """Of the live demo's result all but its 13,000 answers and the intervals."""
+    columns = ("start", "end", "n", "clew", "frozen", "version")
+    windows = [{name: window[name] for name in columns} for window in result["windows"]]
+    return {name: value for name, value in result.items() if name != "answers"} | {"windows": windows}
+
+
 def write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -113,7 +144,7 @@ def draw(report: Path, picture: Path) -> None:
     page.write_text(report.read_text(encoding="utf-8").replace("</head>", f"{SHOWN_ALONE}</head>", 1))
     picture.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as profile:
-        width, height = PICTURE_SIZE
+        width, height = PICTURES[picture]
         subprocess.run(
             [browser, *BROWSER_FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}",
              "--virtual-time-budget=10000", f"--screenshot={picture}", page.as_uri()],
@@ -126,7 +157,8 @@ def draw(report: Path, picture: Path) -> None:
 
 def with_tables(readme: str) -> str:
     """The README with its tables set out from what was measured."""
-    tables = {"bikes": bikes_table(json.loads(BIKES.read_text(encoding="utf-8"))), "speed": speed_table()}
+    bikes, live = (json.loads(path.read_text(encoding="utf-8")) for path in (BIKES, LIVE))
+    tables = {"bikes": bikes_table(bikes), "live": live_table(live), "speed": speed_table()}
     for name, table in tables.items():
         marked = re.compile(rf"(?<=<!-- {name} -->\n\n).*?(?=\n\n<!-- end of {name} -->)", re.DOTALL)
         if marked.search(readme) is None:
@@ -142,8 +174,20 @@ def bikes_table(kept: dict[str, Any]) -> str:
         ["refitted blindly every month", f"{summary['blind']:.3f}", str(summary["blind_fits"])],
         ["the first model, left alone", f"{summary['frozen']:.3f}", "0"],
     ]
-    months = f"{kept['windows'][0]['start'][:7]} to {kept['windows'][-1]['start'][:7]}"
-    return markdown_table([months, kept["metric"], "fits"], rows)
+    return markdown_table([f"replayed {months(kept)}", kept["metric"], "fits"], rows)
+
+
+def live_table(kept: dict[str, Any]) -> str:
+    summary = kept["summary"]
+    rows = [
+        ["with Clew", f"**{summary['clew']:.3f}**", str(summary["fits"])],
+        ["the first model, left alone", f"{summary['frozen']:.3f}", "0"],
+    ]
+    return markdown_table([f"lived {months(kept)}", kept["metric"], "fits"], rows)
+
+
+def months(kept: dict[str, Any]) -> str:
+    return f"{kept['windows'][0]['start'][:7]} to {kept['windows'][-1]['start'][:7]}"
 
 
 def speed_table() -> str:

@@ -19,26 +19,37 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 import clew
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
 from clew.datasets import feature_names, from_frame, list_datasets, read_rows, read_source, take_snapshot
-from clew.entities import ModelDeclaration, Param, Snapshot, Version
+from clew.entities import Duration, ModelDeclaration, Param, Snapshot, Version
 from clew.errors import ProjectError, UsageError, did_you_mean
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, predict_batch
 from clew.loop.fitter import Fitter, Thread
 from clew.loop.history import History
 from clew.loop.jobs import Job, handed_back, open_job, record, restarted
+from clew.loop.live.lived import lived
 from clew.loop.live.model import Surroundings
 from clew.loop.live.system import Live
 from clew.loop.live.workshop import CapturedProject
 from clew.loop.policy import metric_of
-from clew.loop.result import BacktestResult, Event, OnProgress, Progress, Reason, ThreadNode, TryResult
+from clew.loop.result import (
+    BacktestResult,
+    Event,
+    LiveResult,
+    OnProgress,
+    Progress,
+    Reason,
+    ThreadNode,
+    TryResult,
+)
 from clew.loop.trace import trace, version_name
 from clew.loop.trial import Trial, try_result
 from clew.loop.why import why
-from clew.registry import LoadedModel, fetch_package, get_version, load_package
+from clew.registry import LoadedModel, Predictions, fetch_package, get_version, load_package
 from clew.serving.doorbell import RUN_FOLDER, Doorbell
 from clew.storage import Store, open_store
 from clew.tracking import (
@@ -183,21 +194,26 @@ class Workspace:
         """Answer for the rows of a file, in a child: see `clew.loop.batch.predict_batch`."""
         version = self._version(name)
         table = read_source(source, where)
-        with self.store.scratch("batch") as folder:
-            fetch_package(self.store, version.package, folder / "package")
-            code = self._code_of(version, folder / "code")
-            with Child.start(code, self.settings.root, folder) as child:
-                held = child.load(folder / "package", expected_digest=version.package)
-                return predict_batch(
-                    self.store,
-                    version,
-                    table,
-                    lambda rows: child.predict(held, rows),
-                    source=source,
-                    destination=destination,
-                    actor=actor,
-                    clock=self._clock,
-                )
+        with ExitStack() as stack:
+            return predict_batch(
+                self.store,
+                version,
+                table,
+                self._answering(stack, version),
+                source=source,
+                destination=destination,
+                actor=actor,
+                clock=self._clock,
+            )
+
+    def _answering(self, stack: ExitStack, version: Version) -> Callable[[pa.Table], Predictions]:
+        """A version that answers in a child of its own, until the stack is closed."""
+        folder = stack.enter_context(self.store.scratch("answering"))
+        fetch_package(self.store, version.package, folder / "package")
+        code = self._code_of(version, folder / "code")
+        child = stack.enter_context(Child.start(code, self.settings.root, folder))
+        held = child.load(folder / "package", expected_digest=version.package)
+        return lambda rows: child.predict(held, rows)
 
     def _version(self, name: str) -> Version:
         """``busy_hour@7``, ``busy_hour@champion``, or ``busy_hour`` for its champion."""
@@ -220,6 +236,36 @@ class Workspace:
     def why(self, reference: str) -> list[Reason]:
         """The reasons of decisions; see `clew.loop.why.why`."""
         return why(self.store, reference)
+
+    def lived(
+        self,
+        deployment: str,
+        *,
+        now: datetime,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        window: Duration | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> LiveResult:
+        """What a running model lived through, told from its records: see `clew.loop.live.lived.lived`."""
+        with ExitStack() as stack:
+            held: dict[int, Callable[[pa.Table], Predictions]] = {}
+
+            def ask(number: int, rows: pa.Table) -> Predictions:
+                if number not in held:
+                    held[number] = self._answering(stack, get_version(self.store, deployment, number))
+                return held[number](rows)
+
+            return lived(
+                self.store,
+                deployment,
+                ask,
+                now=now,
+                since=since,
+                until=until,
+                window=window,
+                on_progress=on_progress or _ignore,
+            )
 
     # -- preparation -----------------------------------------------------------------------------------
 

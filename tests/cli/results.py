@@ -1,7 +1,8 @@
-"""Backtest results as the loop makes them, from a small simulation: for tests of what is made of them."""
+"""What models lived through as the loop tells it, from a small simulation: for tests of what follows."""
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -12,6 +13,8 @@ from clew.loop.result import (
     Band,
     Event,
     GateRecord,
+    Lived,
+    LiveResult,
     StalenessPoint,
     Summary,
     VersionSpan,
@@ -52,6 +55,18 @@ def backtest_result(seed: int = 0, n_windows: int = 12, empty_window: int | None
         ),
         notes=("Rows are taken as they are today.", "Every label came after the stated delay."),
     )
+
+
+def live_result() -> LiveResult:
+    """The same year, really lived: nobody retrained blindly beside it."""
+    lived = backtest_result()
+    facts = {field.name: getattr(lived, field.name) for field in fields(Lived)}
+    nobody = Band(None, None, None)
+    windows = tuple(replace(window, blind=None, blind_band=nobody) for window in lived.windows)
+    summary = replace(lived.summary, blind=None, blind_fits=None)
+    counts = {"1": 3_000, "2": 2_900, "3": 2_100}
+    changes = {"id": "busy_hour", "windows": windows, "summary": summary}
+    return LiveResult(**facts | changes, n_answered=8_000, counts=counts)
 
 
 def _window(rng: np.random.Generator, place: int, start: datetime, end: datetime, is_empty: bool) -> Window:

@@ -11,7 +11,7 @@ import pytest
 from clew.cli.report import render_report, write_report
 from clew.entities import GateReport
 from clew.loop.result import BacktestResult, Event, GateRecord
-from tests.cli.results import backtest_result
+from tests.cli.results import backtest_result, live_result
 
 COMMAND = "clew backtest bikes.py --start 2011-07-01 --report 'my report.html'"
 LOADS = {"src", "href", "srcset", "data", "poster", "action", "background"}
@@ -165,3 +165,29 @@ def test_the_file_is_written_whole_and_readable(result: BacktestResult, tmp_path
     assert path.read_text(encoding="utf-8").rstrip().endswith("</html>")
     assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
     assert path.stat().st_mode & 0o444 == 0o444
+
+
+# ---------------------------------------------------------------- of a running model
+
+
+def test_of_a_running_model_nothing_is_said_about_blind_retraining() -> None:
+    result = live_result()
+    page = Page(render_report(result, command="clew status busy_hour --report busy_hour.html"))
+    said = squeezed(page.text)
+    assert said.startswith(
+        f"busy_hour: With Clew {result.summary.clew:.3f}; frozen {result.summary.frozen:.3f}"
+    )
+    assert "Live record of busy_hour" in said
+    assert "What happened" in said
+    assert "blind" not in said.lower()
+    assert [trace["name"] for trace in json.loads(page.figures["timeline-light"])["data"]][:4] == [
+        *("frozen first model, 95 % interval", "with Clew, 95 % interval"),
+        *("frozen first model", "with Clew"),
+    ]
+
+
+def test_of_a_running_model_it_is_said_who_answered_how_much() -> None:
+    said = squeezed(Page(render_report(live_result(), command="clew status busy_hour")).text)
+    assert "8,000 rows: 3,000 by version 1, 2,900 by version 2, 2,100 by version 3" in said
+    assert "seed" not in said
+    assert "The replay took" not in said

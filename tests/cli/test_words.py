@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from clew.cli.verbs.backtest import show_backtest
+from clew.cli.lived import show_lived
 from clew.cli.words import effort, first_doubt, headline, policy_gains, rhythm, verdict
 from clew.entities import Duration, GateReport
-from tests.cli.results import backtest_result
+from tests.cli.results import backtest_result, live_result
 
 
 def with_means(clew: float, frozen: float, blind: float, **more: object) -> object:
@@ -57,7 +57,7 @@ def test_of_an_error_less_is_better() -> None:
 
 
 def test_the_effort_counts_everything() -> None:
-    said = effort(backtest_result().summary)
+    said = effort(backtest_result())
     for part in ("41 models", "refitting: 11", "2 promotions", "1 refusal", "1 undecided", "1 rollback"):
         assert part in said
     assert "1 page and 1 ticket" in said
@@ -78,7 +78,7 @@ def test_what_the_gate_held_against_the_first_champion_is_said() -> None:
 
 def test_the_end_of_a_backtest_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     result = backtest_result()
-    show_backtest(result, None)
+    show_lived(result, None)
     said = capsys.readouterr().out
     assert said.splitlines()[2].split() == ["start", "n", "clew", "frozen", "blind", "version"]
     for window in result.windows:
@@ -89,3 +89,20 @@ def test_the_end_of_a_backtest_on_the_terminal(capsys: pytest.CaptureFixture[str
     assert "\x1b" not in said
     assert f"clew why {result.id}" in said
     assert said.splitlines()[-1].startswith("Add --report")
+
+
+def test_a_running_model_is_held_against_its_first_version_only(capsys: pytest.CaptureFixture[str]) -> None:
+    result = live_result()
+    assert headline(result) == f"With Clew {result.summary.clew:.3f}; frozen {result.summary.frozen:.3f}"
+    assert "better than the frozen first model." in verdict(result)
+    assert list(policy_gains(result)) == ["frozen"]
+    assert effort(result).startswith("Clew fitted 41 models, with 2 promotions")
+    show_lived(result, None)
+    told = capsys.readouterr().out
+    assert told.splitlines()[2].split() == ["start", "n", "clew", "frozen", "version"]
+    assert "blind" not in told
+
+
+def test_only_the_first_version_is_doubted_at_the_gate() -> None:
+    # Of a part of a life, the first gate told is another candidate's.
+    assert first_doubt(dataclasses.replace(live_result(), gates=live_result().gates[1:])) == ""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from clew.loop.trace import trace
@@ -24,9 +25,13 @@ from clew.tracking import get_run
 from clew.workspace import open_records
 from tests.test_house import ROOT
 
+CLEW = [sys.executable, "-P", "-c", "import sys; from clew.cli import run; sys.exit(run())"]
+
 
 @dataclass(frozen=True)
 class Lived:
+    """A short life: its folder, what the feeder wrote and said, and who was killed on the way."""
+
     folder: Path
     result: dict[str, Any]
     killed: int
@@ -51,7 +56,16 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
     result = folder / "result.json"
     with (folder / "said.txt").open("w") as said:
         feeder = subprocess.Popen(
-            [sys.executable, "feeder.py", "--until", "2011-08-18", "--result", str(result)],
+            [
+                sys.executable,
+                "feeder.py",
+                "--until",
+                "2011-08-18",
+                "--result",
+                "result.json",
+                "--report",
+                "life.html",
+            ],
             cwd=folder,
             stdout=said,
             stderr=subprocess.STDOUT,
@@ -99,11 +113,63 @@ def test_every_answer_stands_in_the_log_once(lived: Lived) -> None:
     assert 0 <= len(given) - len(lived.result["answers"]) <= 1
 
 
-def test_the_counts_of_the_result_are_those_of_the_log(lived: Lived) -> None:
+def test_the_metric_told_is_what_callers_saw(lived: Lived) -> None:
+    right = [answer["right"] for answer in lived.result["answers"]]
+    assert lived.result["summary"]["clew"] == pytest.approx(sum(right) / len(right), abs=1e-6)
+    windows = lived.result["windows"]
+    assert [window["n"] for window in windows] == [31 * 24, 18 * 24]
+    for window in windows:
+        of_window = [
+            answer["right"]
+            for answer in lived.result["answers"]
+            if window["start"][:10] <= answer["day"] < window["end"][:10]
+        ]
+        assert window["clew"] == pytest.approx(sum(of_window) / len(of_window), abs=1e-6)
+
+
+def test_the_counts_told_are_those_of_callers_and_of_the_log(lived: Lived) -> None:
     by_id = dict(logged(lived))
-    told = Counter(str(by_id[answer["id"]].version) for answer in lived.result["answers"])
-    assert told == lived.result["counts"]
-    assert len(told) >= 2  # the first champion was succeeded
+    heard = [answer["id"] for answer in lived.result["answers"]]
+    assert Counter(str(by_id[identity].version) for identity in heard) == lived.result["counts"]
+    assert Counter(str(answer["version"]) for answer in lived.result["answers"]) == lived.result["counts"]
+    assert len(lived.result["counts"]) >= 2  # the first champion was succeeded
+
+
+def test_frozen_is_version_1_on_the_logged_rows(lived: Lived) -> None:
+    given = {record.key: record for _, record in logged(lived) if record.role != "shadow"}
+    truth = {
+        answer["hour_id"]: answer["right"] == given[answer["hour_id"]].predicted
+        for answer in lived.result["answers"]
+    }
+    with open_records(lived.folder) as records:
+        rows = pd.DataFrame([dict(zip(each.names, each.features, strict=True)) for each in given.values()])
+        predicted = records.load_model("busy_hour@1").predict(rows).predicted
+    right = [bool(said) == truth[key] for key, said in zip(given, predicted, strict=True)]
+    assert lived.result["summary"]["frozen"] == pytest.approx(sum(right) / len(right), abs=1e-6)
+
+
+def test_the_page_tells_the_same_and_nothing_that_was_not_lived(lived: Lived) -> None:
+    page = (lived.folder / "life.html").read_text(encoding="utf-8")
+    summary = lived.result["summary"]
+    assert f"With Clew {summary['clew']:.3f}; frozen {summary['frozen']:.3f}</title>" in page
+    assert "refitted blindly" not in page
+    assert (summary["blind"], summary["blind_fits"]) == (None, None)
+    assert all(window["blind"] is None for window in lived.result["windows"])
+
+
+def test_when_nothing_runs_the_records_tell_the_same(lived: Lived) -> None:
+    done = subprocess.run(
+        [*CLEW, "status", "busy_hour", "--until", "2011-08-19", "--window", "1mo", "--json"],
+        cwd=lived.folder, stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    told = json.loads(done.stdout)
+    timeless = {name: value for name, value in lived.result["summary"].items() if name != "seconds"}
+    assert {name: told["summary"][name] for name in timeless} == timeless
+    assert [told[name] for name in ("windows", "counts")] == [
+        lived.result[name] for name in ("windows", "counts")
+    ]
+    assert {event["kind"] for event in told["events"]} >= {"first champion", "release", "promoted"}
+    assert [gate["report"]["outcome"] for gate in told["gates"]][:2] == ["pass", "pass"]
 
 
 def test_answers_lead_back_to_versions_and_runs(lived: Lived) -> None:

@@ -79,6 +79,7 @@ def test_a_calm_stream_is_left_in_peace(seed: int, tmp_path: Path) -> None:
     folder = streams.write_project(tmp_path, streams.calm(16_000, seed))
     result = lived(folder, start=streams.start_of_life())
     assert events_of(result, "page", "accepted", "rolled back") == []
+    assert result.summary.frozen is not None
     assert result.summary.clew >= result.summary.frozen - 0.003
     assert min(map(gain_on_frozen, windows_after_calm_ones(result))) >= -A_POINT
 

@@ -9,13 +9,16 @@ import argparse
 import contextlib
 import importlib.metadata
 import json
+import os
+import queue
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,6 +32,7 @@ from rich.table import Table
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "hours.csv"
 STORE = HERE / ".clew"
+CLEW = [sys.executable, "-P", "-c", "import sys; from clew.cli import run; sys.exit(run())"]
 START = datetime(2011, 7, 1, tzinfo=UTC)
 LAST_DAY = datetime(2012, 12, 31, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -85,15 +89,15 @@ def _stamp(day: datetime) -> pd.Timestamp:
 class System:
     """A running ``clew up``, and a client that knows its token."""
 
-    def __init__(self, on_event) -> None:
-        words = [sys.executable, "-P", "-c", "import sys; from clew.cli import run; sys.exit(run())"]
-        words += ["up", "--json", "--clock", "replay", "--at", START.isoformat()]
+    def __init__(self) -> None:
+        words = ["up", "--json", "--clock", "replay", "--at", START.isoformat()]
         words += ["--port", "0", "--control-port", "0"]
         self._process = subprocess.Popen(
-            words, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
-        self._said = []
-        self._listener = threading.Thread(target=self._listen, args=[on_event], daemon=True)
+            [*CLEW, *words], cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        self._said, self._new = [], queue.SimpleQueue()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self.facts = self._read_facts()
         token = Path(self.facts["token_file"]).read_text(encoding="utf-8").strip()
@@ -113,10 +117,14 @@ class System:
         self._process.wait()
         raise SystemExit("clew up did not start:\n" + "".join(self._said[-20:]) + document)
 
-    def _listen(self, on_event) -> None:
+    def _listen(self) -> None:
         for line in self._process.stderr:
             self._said.append(line)
-            on_event(line.rstrip())
+            self._new.put(line.rstrip())
+
+    def news(self) -> list[str]:
+        """What it said since it was last asked."""
+        return [self._new.get() for _ in range(self._new.qsize())]
 
     def move_clock(self, to: datetime) -> None:
         self._patiently(self._control, "/clock", {"now": to.isoformat()})
@@ -130,9 +138,6 @@ class System:
     def send_labels(self, labels: list[dict]) -> None:
         if labels:
             self._patiently(self._predictions, f"/labels/{MODEL}", labels)
-
-    def status(self) -> dict:
-        return self._control.get("/status").raise_for_status().json()
 
     def _patiently(self, client: httpx.Client, path: str, content, headers=None):
         """Ask until somebody answers: a process that died is started again meanwhile."""
@@ -155,111 +160,142 @@ class System:
         self._listener.join(10)
 
 
-def live(system: System, world: World, until: datetime, bar, task) -> list[dict]:
+def live(system: System, world: World, until: datetime, show) -> list[dict]:
     """Live through every day; the answers, each with the truth that came a day later."""
-    answers, n_right, day = [], 0, START
-    n_days = (until - START) // DAY + 1
+    answers, day = [], START
     while day <= until:
         # The last minute, so that no hour lies in the future; what is due is done at its own moment.
         system.move_clock(day + DAY - timedelta(minutes=1))
         for row in world.questions(day):
             answer = system.predict(row)
-            is_right = answer["prediction"] == world.busy[row["hour_id"]]
-            n_right += is_right
-            answers.append({"hour_id": row["hour_id"], "month": f"{day:%Y-%m}", "right": bool(is_right),
+            answers.append({"hour_id": row["hour_id"], "day": f"{day:%Y-%m-%d}",
+                            "right": bool(answer["prediction"] == world.busy[row["hour_id"]]),
                             "version": answer["version"], "id": answer["prediction_id"]})  # fmt: skip
         world.append(day, counted=False)
-        if day > START:
-            system.send_labels(world.labels(day - DAY))
-        world.append(day - DAY, counted=True)
+        tell_labels(system, world, day - DAY)
         day += DAY
-        of_late = [answer["right"] for answer in answers[-720:]]
-        now = f"{sum(of_late) / len(of_late):.3f}" if of_late else "–"
-        bar.update(task, advance=1 / n_days, description=f"{day:%Y-%m-%d}, accuracy of late {now}")
+        show(day, answers)
+    system.move_clock(day + DAY - timedelta(minutes=1))
+    tell_labels(system, world, until)
+    # A clock that moves has the loop look at what the labels show.
+    system.move_clock(day + DAY)
+    show(day, answers)
     return answers
 
 
-def frozen_answers(world: World, answers: list[dict]) -> list[bool]:
-    """Whether the first version would have been right about each hour that was asked about."""
-    from clew.registry import fetch_package, get_version, load_package
-    from clew.workspace import open_records
-
-    with open_records(HERE) as records, records.store.scratch("frozen") as folder:
-        version = get_version(records.store, MODEL, 1)
-        fetch_package(records.store, version.package, folder)
-        model = load_package(folder, expected_digest=version.package)
-        rows = pd.concat(world._questions.values()).set_index("hour_id")
-        predicted = model.predict(rows.loc[[answer["hour_id"] for answer in answers]].reset_index()).predicted
-    return [bool(p) == world.busy[a["hour_id"]] for p, a in zip(predicted, answers, strict=True)]
+def tell_labels(system: System, world: World, day: datetime) -> None:
+    """A day later it is known how busy its hours were."""
+    if day >= START:
+        system.send_labels(world.labels(day))
+    world.append(day, counted=True)
 
 
-def show_months(console: Console, answers: list[dict], frozen: list[bool]) -> None:
+def sentences(news: list[str], answers: list[dict]) -> list[tuple[str, str]]:
+    """What the loop saw and did, a sentence a day; other lines as they are, without a day."""
+    told: list[tuple[str, str]] = []
+    for line in news:
+        event = re.fullmatch(r"(\d{4}-\d\d-\d\d) \d\d:\d\d  (.+?): (.*)", line)
+        if event is None:
+            told.append(("", line))
+            continue
+        day, kind, sentence = event.groups()
+        if kind in ("page", "ticket"):
+            sentence = f"{errors(sentence, answers)}{kind}; {sentence}"
+        if told and told[-1][0] == day:
+            told[-1] = (day, f"{told[-1][1]}; {sentence}")
+        else:
+            told.append((day, sentence))
+    return told
+
+
+def errors(sentence: str, answers: list[dict]) -> str:
+    """``error 10.4 % → 41.7 %: `` from the month before harm began to the rows that show it."""
+    found = re.search(r"(\d+) rows since (\d{4}-\d\d-\d\d)", sentence)
+    if found is None:
+        return ""
+    n_rows, onset = int(found[1]), found[2]
+    month_ago = f"{datetime.fromisoformat(onset) - 30 * DAY:%Y-%m-%d}"
+    before = [not answer["right"] for answer in answers if month_ago <= answer["day"] < onset]
+    since = [not answer["right"] for answer in answers if answer["day"] >= onset][:n_rows]
+    if not before or not since:
+        return ""
+    was, became = (f"{sum(wrong) / len(wrong) * 100:.1f} %" for wrong in (before, since))
+    return f"error {was} → {became}: "
+
+
+def said(console: Console, day: str, sentence: str) -> None:
+    """Print it; at a terminal in lines that end between words and stand below each other."""
+    text = f"{day} {sentence}".strip()
+    if console.is_terminal:
+        text = textwrap.fill(text, console.width - 1, subsequent_indent=" " * 11, break_on_hyphens=False)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def report(until: datetime, page: Path) -> dict:
+    """Have the page made, as anybody would for their own model; what ``clew status --json`` says of it."""
+    until = until.replace(tzinfo=None) + DAY
+    words = ["status", MODEL, "--until", f"{until:%Y-%m-%d}", "--window", "1mo"]
+    words += ["--report", os.path.relpath(page, HERE), "--json"]
+    done = subprocess.run([*CLEW, *words], cwd=HERE, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def show_months(console: Console, windows: list[dict]) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("month", "hours", "first model, left alone", "with Clew"):
         table.add_column(name, justify="left" if name == "month" else "right")
-    months = pd.DataFrame(answers).assign(frozen=frozen).groupby("month")
-    for month, rows in months:
-        table.add_row(month, f"{len(rows)}", f"{rows.frozen.mean():.3f}", f"{rows.right.mean():.3f}")
+    for window in windows:
+        table.add_row(
+            window["start"][:7], f"{window['n']}", f"{window['frozen']:.3f}", f"{window['clew']:.3f}"
+        )
     console.print(table)
-
-
-def summary(answers: list[dict], frozen: list[bool], seconds: float) -> dict:
-    """What demo-result.json holds."""
-    from clew.workspace import open_records
-
-    with open_records(HERE) as records, records.store.read() as reader:
-        kinds = Counter(row["kind"] for row in reader.find("decisions", {"deployment": MODEL}))
-        n_fits = reader.count("runs", {"model": MODEL}) - 1
-    facts = {
-        "clew": round(sum(a["right"] for a in answers) / len(answers), 6),
-        "frozen": round(sum(frozen) / len(frozen), 6),
-        "fits": n_fits,
-        "promotions": kinds["promoted"],
-        "refusals": kinds["refused"],
-        "undecided": kinds["undecided"],
-        "pages": kinds["page"],
-        "rollbacks": kinds["rolled back"],
-        "seconds": round(seconds, 1),
-    }
-    counts = Counter(str(answer["version"]) for answer in answers)
-    return {"model": MODEL, "metric": "accuracy", "summary": facts, "counts": dict(sorted(counts.items())),
-            "seconds": round(seconds, 1)}  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Live bicycle rentals through real servers.")
     parser.add_argument("--until", type=datetime.fromisoformat, default=LAST_DAY, help="the last day")
     parser.add_argument("--result", type=Path, default=Path("demo-result.json"), help="where the result goes")
-    parser.add_argument("--keep", action="store_true", help="go on with the store there is not thrown away")
+    parser.add_argument("--report", type=Path, default=Path("demo-report.html"), help="where the page goes")
     given = parser.parse_args()
     until = given.until.replace(tzinfo=UTC)
     console = Console()
-    if not given.keep:
-        shutil.rmtree(STORE, ignore_errors=True)
+    shutil.rmtree(STORE, ignore_errors=True)
     world = World(recorded_hours())
     world.begin(START)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting clew up", total=1.0)
-        system = System(lambda line: bar.console.print(line, markup=False, highlight=False))
+        task = bar.add_task("starting clew up", total=(until - START) / DAY + 2)
+        system = System()
+
+        def show(day: datetime, answers: list[dict]) -> None:
+            for event_day, sentence in sentences(system.news(), answers):
+                said(bar.console, event_day, sentence)
+            of_late = [answer["right"] for answer in answers[-720:]]
+            now = f", accuracy of late {sum(of_late) / len(of_late):.3f}" if of_late else ""
+            bar.update(task, advance=1, description=f"{day:%Y-%m-%d}{now}")
+
         try:
             began = time.perf_counter()
-            answers = live(system, world, until, bar, task)
-            seconds = time.perf_counter() - began
+            answers = live(system, world, until, show)
+            seconds = round(time.perf_counter() - began, 1)
         except BaseException:
             system.stop()
             raise
-    frozen = frozen_answers(world, answers)
-    result = summary(answers, frozen, seconds)
-    given.result.write_text(json.dumps(result | {"answers": answers}, indent=1) + "\n", encoding="utf-8")
-    show_months(console, answers, frozen)
-    facts = result["summary"]
+    told = report(until, given.report.resolve())
+    result = {name: told[name] for name in ("model", "metric", "start", "end", "windows", "counts")}
+    result |= {"summary": told["summary"] | {"seconds": seconds}, "seconds": seconds, "answers": answers}
+    given.result.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    console.print()
+    show_months(console, told["windows"])
+    facts = told["summary"]
     console.print(
-        f"\nwith Clew {facts['clew']:.3f}, the first model left alone {facts['frozen']:.3f};"
-        f" {facts['promotions']} promotions, {facts['pages']} pages, {facts['seconds']:.0f} s"
-    )
+        f"\nWith Clew {facts['clew']:.3f}, the first model left alone {facts['frozen']:.3f};"
+        f" promotions: {facts['promotions']}, pages: {facts['pages']}; {seconds:.0f} s.\n"
+        f"The page: {given.report}, the numbers: {given.result}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
     if sys.stdout.isatty():
-        console.print(f"Still up at {system.facts['control_url']}. Ctrl-C ends it.")
+        console.print(f"Still up at {system.facts['control_url']}. Ctrl-C ends it.", highlight=False)
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()
     system.stop()

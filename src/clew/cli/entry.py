@@ -25,7 +25,9 @@ VERBS = {
         "clew.cli.verbs.backtest:backtest", "Replay history through the whole loop, as if it were live."
     ),
     "up": Reference("clew.cli.verbs.up:up", "Run everything: the loop, predictions, the control server."),
-    "status": Reference("clew.cli.verbs.status:status", "Show how every model stands, a line each."),
+    "status": Reference(
+        "clew.cli.verbs.status:status", "Show how every model stands, or what one MODEL lived through."
+    ),
     "promote": Reference("clew.cli.verbs.steer:promote", "Make a version the champion of its model."),
     "rollback": Reference("clew.cli.verbs.steer:rollback", "Go back to an earlier champion."),
     "pause": Reference("clew.cli.verbs.steer:pause", "Let the loop leave a model alone; it answers on."),

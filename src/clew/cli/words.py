@@ -1,4 +1,4 @@
-"""How numbers, times and the outcome of a backtest are said, on the terminal and in the report alike."""
+"""How numbers, times and what a model lived through are said, on the terminal and in the report alike."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from clew.loop.result import BacktestResult, Summary, Window
+    from clew.figures.palette import Policy
+    from clew.loop.result import Lived, Window
 
 
 def number(value: float | None) -> str:
@@ -115,31 +116,47 @@ def _every(length: timedelta) -> str:
     return f"every {length}"
 
 
-def headline(result: BacktestResult) -> str:
+def policies(result: Lived) -> list[Policy]:
+    """Whose metric is told: of a running model there is no blind twin."""
+    told: tuple[Policy, ...] = ("clew", "frozen", "blind")
+    return [policy for policy in told if getattr(result.summary, policy) is not None]
+
+
+def outcomes(result: Lived) -> list[tuple[Policy, str, float]]:
+    """Each policy with its name in a title and its metric."""
+    names = {"clew": "With Clew", "frozen": "frozen", "blind": f"refitted blindly {rhythm(result.windows)}"}
+    return [(each, names[each], getattr(result.summary, each)) for each in policies(result)]
+
+
+def headline(result: Lived) -> str:
     """The outcome in one line, fit for a title."""
-    summary = result.summary
-    return (
-        f"With Clew {number(summary.clew)}; frozen {number(summary.frozen)};"
-        f" refitted blindly {rhythm(result.windows)} {number(summary.blind)}"
-    )
+    return "; ".join(f"{name} {number(value)}" for _, name, value in outcomes(result))
 
 
-def verdict(result: BacktestResult) -> str:
+def verdict(result: Lived) -> str:
     """What that means, held against the margin that the project states."""
-    summary = result.summary
-    sign = 1 if result.greater_is_better else -1
-    over_frozen, over_blind = sign * (summary.clew - summary.frozen), sign * (summary.clew - summary.blind)
+    others = {"frozen": "the frozen first model", "blind": f"refitting blindly {rhythm(result.windows)}"}
     direction = "higher" if result.greater_is_better else "lower"
+    compared = [f"{_than(gain, result.margin)} than {others[each]}" for each, gain in _gains(result).items()]
     return (
         f"Mean {metric_in_words(result.metric)} over the rows of {counted(len(result.windows), 'window')},"
-        f" {direction} is better. Clew was {_than(over_frozen, result.margin)} than the frozen first model"
-        f" and {_than(over_blind, result.margin)} than refitting blindly {rhythm(result.windows)}."
+        f" {direction} is better." + (f" Clew was {listed(compared)}." if compared else "")
     )
 
 
-def first_doubt(result: BacktestResult) -> str:
+def _gains(result: Lived) -> dict[Policy, float]:
+    """By how much Clew was better than each of the others, whatever way the metric runs."""
+    sign = 1 if result.greater_is_better else -1
+    clew, *others = outcomes(result)
+    return {each: sign * (clew[2] - value) for each, _, value in others}
+
+
+def first_doubt(result: Lived) -> str:
     """What the gate held against the first champion, which went live all the same; empty when nothing."""
-    report = result.gates[0].report if result.gates else None
+    first = result.gates[0] if result.gates else None
+    # Told of a part of a life, the first gate may have been another candidate's.
+    is_hers = first is not None and (not is_live(result) or first.candidate == "version 1")
+    report = first.report if first is not None and is_hers else None
     if report is None or report.outcome not in ("fail", "undecided"):
         return ""
     worst = next(check for check in report.checks if check.outcome == report.outcome)
@@ -157,8 +174,9 @@ def _signed(gain: float) -> str:
     return f"{gain:+.3f}".replace("-", "−")
 
 
-def effort(summary: Summary) -> str:
-    """What it took: fits, decisions, alarms, time."""
+def effort(result: Lived) -> str:
+    """What it took: fits, decisions, alarms, and of a replay its time."""
+    summary = result.summary
     decided = listed(
         [
             counted(summary.promotions, "promotion"),
@@ -167,20 +185,24 @@ def effort(summary: Summary) -> str:
             counted(summary.rollbacks, "rollback"),
         ]
     )
+    blind = "" if summary.blind_fits is None else f" (blind refitting: {summary.blind_fits})"
+    took = "" if is_live(result) else f" The replay took {lasting(summary.seconds)}."
     return (
-        f"Clew fitted {counted(summary.fits, 'model')} (blind refitting:"
-        f" {summary.blind_fits}), with {decided};"
-        f" {counted(summary.pages, 'page')} and {counted(summary.tickets, 'ticket')}."
-        f" The replay took {lasting(summary.seconds)}."
+        f"Clew fitted {counted(summary.fits, 'model')}{blind}, with {decided};"
+        f" {counted(summary.pages, 'page')} and {counted(summary.tickets, 'ticket')}.{took}"
     )
 
 
-def policy_gains(result: BacktestResult) -> dict[str, str]:
+def policy_gains(result: Lived) -> dict[Policy, str]:
     """By how much Clew beat each of the others, for a reader who skims: ``Clew +0.099``.
 
     The sign is of being better, whatever way the metric runs.
     """
-    sign = 1 if result.greater_is_better else -1
-    others = {"frozen": result.summary.frozen, "blind": result.summary.blind}
-    gains = {name: sign * (result.summary.clew - value) for name, value in others.items()}
-    return {name: f"Clew {_signed(gain)}" for name, gain in gains.items()}
+    return {each: f"Clew {_signed(gain)}" for each, gain in _gains(result).items()}
+
+
+def is_live(result: Lived) -> bool:
+    """Whether it was really lived, and not replayed."""
+    from clew.loop.result import LiveResult
+
+    return isinstance(result, LiveResult)

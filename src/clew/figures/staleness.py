@@ -53,7 +53,7 @@ def staleness_figure(points: Sequence[AgePoint], *, metric: str, theme: Theme = 
             showlegend=False,
             xaxis=quiet_axis(
                 theme,
-                "days since the newest row the model had learned from",
+                "days since the newest row learned from",
                 rangemode="tozero",
                 showgrid=False,
                 fixedrange=True,

@@ -7,11 +7,9 @@ was answered.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 import numpy as np
 
@@ -20,11 +18,11 @@ from clew.errors import UsageError
 from clew.loop.first import FirstChampion, first_champion, first_decision
 from clew.loop.fitter import Fitter
 from clew.loop.history import as_moment
+from clew.loop.measured import band_of, counts_of, rounded, staleness_of
 from clew.loop.model_loop import ModelLoop
 from clew.loop.release import ReleaseDesk
 from clew.loop.result import (
     BacktestResult,
-    Band,
     Event,
     GateRecord,
     OnProgress,
@@ -38,19 +36,11 @@ from clew.loop.simulation import HistoryTraffic, Simulation
 from clew.loop.standing import FittedModel
 from clew.registry import ensure_deployment
 from clew.stats.arrays import FloatArray
-from clew.stats.intervals import mean_interval
 from clew.stats.metrics import Metric
 from clew.training import Child
 
 DEFAULT_START = 0.3
 """Without a start, the first champion learns from the first 30 % of the labelled rows."""
-
-STALENESS_DAYS = (0, 7, 14, 30, 60, 90, 120, 180, 240, 300, 365, 450, 540, 730, 1095, 1825)
-"""Edges of the ages, in days, at which models are compared."""
-
-FEWEST_AT_AGE = 100
-"""An age with fewer answers than this is left out of the curve."""
-
 
 MONTH = Duration(months=1)
 
@@ -217,7 +207,6 @@ def _result(
     clew, numbers = world.answered(span.first_row, span.last_row)
     frozen = fitter.scored(first.model, span.first_row, span.last_row).raw
     blind = _blind_losses(fitter, blind_models, span, window)
-    kinds = Counter(event.kind for event in world.events)
     return BacktestResult(
         id=world.desk.deployment,
         model=fitter.declaration.name,
@@ -231,17 +220,12 @@ def _result(
         windows=_windows(fitter, metric, span, window, clew, frozen, blind, numbers),
         events=tuple(world.events),
         summary=Summary(
-            clew=_rounded(metric.value(clew)),
-            frozen=_rounded(metric.value(frozen)),
-            blind=_rounded(metric.value(blind)),
+            clew=rounded(metric.value(clew)),
+            frozen=rounded(metric.value(frozen)),
+            blind=rounded(metric.value(blind)),
             fits=n_fits,
             blind_fits=len(blind_models) - 1,
-            promotions=kinds["promoted"],
-            refusals=kinds["refused"],
-            undecided=kinds["undecided"],
-            pages=kinds["page"],
-            tickets=kinds["ticket"] + kinds["accepted"] + kinds["unlearnable"],
-            rollbacks=kinds["rolled back"],
+            **counts_of(world.events),
             seconds=round(seconds, 3),
         ),
         versions=_version_spans(world),
@@ -273,25 +257,12 @@ def _windows(
     found, version = [], int(numbers[0])
     for start, end in window.windows(span.start, span.end):
         rows = slice(*(fitter.history.arrived(edge) - span.first_row for edge in (start, end)))
-        bands = [_band(metric, losses[rows]) for losses in (clew, frozen, blind)]
+        bands = [band_of(metric, losses[rows]) for losses in (clew, frozen, blind)]
         n = len(clew[rows])
         version = int(np.bincount(numbers[rows]).argmax()) if n else version
         values = [band.value for band in bands]
         found.append(Window(start, end, n, values[0], values[1], values[2], version, *bands))
     return tuple(found)
-
-
-def _band(metric: Metric, losses: FloatArray) -> Band:
-    if not len(losses):
-        return Band(None, None, None)
-    interval = mean_interval(losses)
-    edges = sorted(metric.value_of_loss(max(edge, 0.0)) for edge in (interval.lower, interval.upper))
-    return Band(*(_rounded(value) for value in (metric.value(losses), *edges)))
-
-
-def _rounded(value: float) -> float:
-    """Six digits: more would be noise, and equal runs would print unequal tails."""
-    return round(float(value), 6)
 
 
 def _version_spans(world: Simulation) -> tuple[VersionSpan, ...]:
@@ -319,13 +290,7 @@ def _staleness(
     models = {model.name: model for model in [*others, *(office.model for office in world.offices)]}
     parts = [_aged_losses(world.fitter, model, span) for model in models.values()]
     ages, losses = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-    points = []
-    for low, high in pairwise(STALENESS_DAYS):
-        rows = losses[(ages >= low) & (ages < high)]
-        if len(rows) >= FEWEST_AT_AGE:
-            band = _band(metric, rows)
-            points.append(StalenessPoint(low, high, len(rows), *(band.value, band.lower, band.upper)))  # type: ignore[arg-type]
-    return tuple(points)
+    return staleness_of(metric, ages, losses)
 
 
 def _aged_losses(fitter: Fitter, model: FittedModel, span: Span) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 
 from clew.entities import Decision, Finding, GateReport, Json, RolloutStep, Version
@@ -226,6 +227,7 @@ class ReleaseDesk:
                            self._champion, self._anchor)  # fmt: skip
         self._report = hold_gate(facts)
         self._packaged = packaged
+        job = job.then("gate", judged_at=now.isoformat(), report=msgspec.to_builtins(self._report))
         if self._report.outcome != "pass" or packaged is None:
             return self._held_back(job, now, self._report)
         sentence = f"{self._candidate.name}, refitted on {self.model.n_rows:,} rows, passed the gate"

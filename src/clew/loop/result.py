@@ -1,4 +1,4 @@
-"""What a backtest and a try hand back: plain values for the command line, the report and programs."""
+"""What a backtest, a life and a try hand back: plain values for the command line, the report and programs."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A window of the report: the metric of the three policies over its `n` labelled rows.
+    """A window of the report: the metric of each policy over its `n` labelled rows.
 
-    `version` is the one that answered most of its rows. Without labelled rows the metrics are None.
+    `version` is the one that answered most of its rows. A metric is None without labelled rows, and where
+    nobody lived by that policy.
     """
 
     start: datetime
@@ -64,7 +65,7 @@ class VersionSpan:
 
 @dataclass(frozen=True, slots=True)
 class StalenessPoint:
-    """The metric of all models of the backtest at an age, in days since the newest row they learned from."""
+    """The metric of models at an age, in days since the newest row that each had learned from."""
 
     age_from: float
     age_to: float
@@ -85,13 +86,16 @@ class GateRecord:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A backtest in one line. `clew`, `frozen` and `blind` are means over rows, in the metric's unit."""
+    """A result in one line. `clew`, `frozen` and `blind` are means over rows, in the metric's unit.
+
+    What nobody lived by is None: a running model has no blind twin.
+    """
 
     clew: float
-    frozen: float
-    blind: float
+    frozen: float | None
+    blind: float | None
     fits: int
-    blind_fits: int
+    blind_fits: int | None
     promotions: int
     refusals: int
     undecided: int
@@ -101,9 +105,9 @@ class Summary:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class BacktestResult:
-    """Everything a backtest found out; `notes` say what it cannot know."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lived:
+    """What a model lived through from `start` to `end`; `notes` say what that cannot know."""
 
     id: str
     model: str
@@ -112,8 +116,6 @@ class BacktestResult:
     margin: float
     start: datetime
     end: datetime
-    seed: int
-    snapshot: str
     windows: tuple[Window, ...]
     events: tuple[Event, ...]
     summary: Summary
@@ -121,6 +123,30 @@ class BacktestResult:
     gates: tuple[GateRecord, ...]
     staleness: tuple[StalenessPoint, ...]
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacktestResult(Lived):
+    """Everything a backtest found out."""
+
+    seed: int
+    snapshot: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveResult(Lived):
+    """What a running model really answered, and what that was worth.
+
+    Attributes
+    ----------
+    n_answered
+        Rows that were answered, whether their label is known or not.
+    counts
+        By version how many of them it answered.
+    """
+
+    n_answered: int
+    counts: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,7 +230,7 @@ def ids_of(table: Any) -> list[str]:
 
 def records_of(kind: Kind, table: Any) -> list[Record]:
     """The records that a table was made of."""
-    columns = {name: _values(table, name) for name in table.column_names}
+    columns = {name: values_of(table, name) for name in table.column_names}
     made = {Prediction: _prediction, Failure: _plain(Failure), Label: _plain(Label)}
     make = next(made[record_type] for record_type, its_kind in KINDS.items() if its_kind == kind)
     names = [name for name in columns if name not in PLACE]
@@ -239,7 +239,8 @@ def records_of(kind: Kind, table: Any) -> list[Record]:
     ]
 
 
-def _values(table: Any, name: str) -> list[Any]:
+def values_of(table: Any, name: str) -> list[Any]:
+    """A column's values as they were logged: times in microseconds, what is kept as JSON text read back."""
     column, field = table.column(name), table.schema.field(name)
     if field.type == _TIME:
         return list(column.cast(_WHOLE).to_pylist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from clew.storage import LOG_FOLDER, scan
 from clew.storage.log_reading import read_since
 from clew.storage.records import Failure, Prediction
 from clew.tracking import get_run
+from clew.workspace import open_records
 from tests.loop import streams
 from tests.loop.live.life import BEGIN, DAY, LEARNER, MODEL, Life, before, living, project
 
@@ -128,6 +130,29 @@ def test_every_move_of_the_champion_stands_in_the_audit_log(flipping: Life) -> N
 
 
 # ---------------------------------------------------------------- life beyond a process
+
+
+def test_what_it_lived_through_is_what_its_callers_saw(flipping: Life) -> None:
+    with open_records(flipping.root) as records:
+        result = records.lived(MODEL, now=flipping.now)
+    known = before(flipping.table, flipping.now - DAY).num_rows - before(flipping.table, START).num_rows
+    assert sum(window.n for window in result.windows) == known
+    right = [
+        flipping.answers[row["id"]]["prediction"] == row["y"]
+        for row in before(flipping.table, flipping.now - DAY).to_pylist()
+        if row["id"] in flipping.answers
+    ]
+    assert result.summary.clew == pytest.approx(np.mean(right), abs=1e-6)
+    assert result.summary.frozen is not None
+    assert result.summary.clew > result.summary.frozen
+    answered = Counter(str(answer["version"]) for answer in flipping.answers.values())
+    assert result.counts == answered
+    told = [(event.time, event.kind, event.sentence) for event in flipping.events]
+    assert [(event.time, event.kind, event.sentence) for event in result.events] == told
+    promoted = [event.evidence["version"] for event in result.events if event.kind == "promoted"]
+    assert [span.number for span in result.versions] == [1, *promoted]
+    assert len(result.gates) == 1 + flipping.kinds().count("release")
+    assert {gate.report.outcome for gate in result.gates[1:]} >= {"pass"}
 
 
 def test_a_life_in_three_processes_is_the_same_as_in_one(flipping: Life, tmp_path: Path) -> None:
@@ -368,6 +393,8 @@ def test_a_compacted_log_changes_nothing_of_a_life(tmp_path: Path) -> None:
         moved = life.live.compact(life.now)
         assert moved.n_records > 0
         n_rows = scan(life.store, MODEL).num_rows
+        with open_records(root) as records:
+            assert records.lived(MODEL, now=life.now).n_answered == n_rows
         life.days(2)
         # Four days of labels that were sent, and the last day that only the table knew.
         assert life.status().n == 5 * streams.ROWS_A_DAY - 1

@@ -1,4 +1,4 @@
-"""The page about a backtest: one HTML file that needs no network, to read, print and pass on."""
+"""The page about what a model lived through: one HTML file without network, to read, print and pass on."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-"""The report's charts: a backtest's result handed to the figures, once for each theme."""
+"""The report's charts: what a model lived through, handed to the figures, once for each theme."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clew.cli.words import counted, metric_in_words
+from clew.cli.words import counted, metric_in_words, policies
 from clew.figures import DARK, LIGHT, AgePoint, Line, Mark, Span, staleness_figure, timeline_figure
 
 if TYPE_CHECKING:
     from clew.figures import Theme
     from clew.figures.palette import Policy
-    from clew.loop.result import BacktestResult, VersionSpan
+    from clew.loop.result import Lived, VersionSpan
 
 POLICY_NAMES: dict[Policy, str] = {
     "clew": "with Clew",
@@ -22,7 +22,7 @@ MARKED = {"page", "promoted", "rolled back", "refused", "undecided", "fit failed
 """Events that get a mark; the steps between them stand in the table only."""
 
 
-def figures_of(result: BacktestResult) -> dict[str, Any]:
+def figures_of(result: Lived) -> dict[str, Any]:
     """Figures by the names under which the page finds them: ``timeline-light``, ``staleness-dark``…"""
     figures = {}
     for theme in (LIGHT, DARK):
@@ -32,10 +32,11 @@ def figures_of(result: BacktestResult) -> dict[str, Any]:
     return figures
 
 
-def _timeline(result: BacktestResult, theme: Theme) -> Any:
+def _timeline(result: Lived, theme: Theme) -> Any:
     return timeline_figure(
         [(window.start, window.end) for window in result.windows],
-        [_line(result, policy) for policy in ("frozen", "blind", "clew")],
+        # Clew's line lies above the others.
+        [_line(result, policy) for policy in ("frozen", "blind", "clew") if policy in policies(result)],
         spans=[_span(version, result) for version in result.versions],
         marks=_marks(result),
         metric=metric_in_words(result.metric),
@@ -43,7 +44,7 @@ def _timeline(result: BacktestResult, theme: Theme) -> Any:
     )
 
 
-def _line(result: BacktestResult, policy: Policy) -> Line:
+def _line(result: Lived, policy: Policy) -> Line:
     bands = [getattr(window, f"{policy}_band") for window in result.windows]
     return Line(
         policy,
@@ -54,7 +55,7 @@ def _line(result: BacktestResult, policy: Policy) -> Line:
     )
 
 
-def _span(version: VersionSpan, result: BacktestResult) -> Span:
+def _span(version: VersionSpan, result: Lived) -> Span:
     learned = (
         f"{version.recipe}: learned from {counted(version.n_rows, 'row')},"
         f" {version.trained_from:%Y-%m-%d} to {version.trained_to:%Y-%m-%d}"
@@ -62,7 +63,7 @@ def _span(version: VersionSpan, result: BacktestResult) -> Span:
     return Span(f"v{version.number}", version.start, version.end or result.end, learned)
 
 
-def _marks(result: BacktestResult) -> list[Mark]:
+def _marks(result: Lived) -> list[Mark]:
     # A level that is accepted for want of anything better is told by a ticket.
     lanes = {kind: kind for kind in MARKED} | {
         "ticket": "ticket",
@@ -74,7 +75,7 @@ def _marks(result: BacktestResult) -> list[Mark]:
     ]
 
 
-def _staleness(result: BacktestResult, theme: Theme) -> Any:
+def _staleness(result: Lived, theme: Theme) -> Any:
     points = [
         AgePoint(point.age_from, point.age_to, point.n, point.value, point.lower, point.upper)
         for point in result.staleness

@@ -13,19 +13,22 @@ from clew.cli.words import (
     day,
     effort,
     headline,
+    is_live,
     metric_in_words,
     number,
+    outcomes,
+    policies,
     policy_gains,
-    rhythm,
     verdict,
 )
 
 if TYPE_CHECKING:
     from clew.entities import GateCheck
-    from clew.loop.result import BacktestResult, Event, GateRecord, Window
+    from clew.figures.palette import Policy
+    from clew.loop.result import Event, GateRecord, Lived, Window
 
 
-def facts_of(result: BacktestResult) -> dict[str, Any]:
+def facts_of(result: Lived) -> dict[str, Any]:
     """Everything the template shows besides charts, version and command."""
     gates = [_gate(place, record, result.events) for place, record in enumerate(result.gates, start=1)]
     return {
@@ -34,14 +37,15 @@ def facts_of(result: BacktestResult) -> dict[str, Any]:
         "metric": metric_in_words(result.metric),
         "title": headline(result),
         "verdict": verdict(result),
-        "effort": effort(result.summary),
-        "rhythm": rhythm(result.windows),
-        "period": f"{day(result.start)} to {day(result.end)}",
+        "effort": effort(result),
+        "is_live": is_live(result),
+        "outcomes": outcomes(result),
+        "told_of": f"{day(result.start)} to {day(result.end)}",
         "gains": policy_gains(result),
         "events": [_event(event, gates) for event in result.events],
         "kinds": Counter(event.kind for event in result.events),
         "gates": gates,
-        "windows": [_window(window, result.greater_is_better) for window in result.windows],
+        "windows": [_window(window, policies(result), result.greater_is_better) for window in result.windows],
         "versions": result.versions,
         "number": number,
         "day": day,
@@ -132,9 +136,9 @@ def _check(check: GateCheck) -> dict[str, Any]:
     }
 
 
-def _window(window: Window, greater_is_better: bool) -> dict[str, Any]:
+def _window(window: Window, told: Sequence[Policy], greater_is_better: bool) -> dict[str, Any]:
     cells = []
-    values = {"clew": window.clew, "frozen": window.frozen, "blind": window.blind}
+    values = {policy: getattr(window, policy) for policy in told}
     known = [value for value in values.values() if value is not None]
     best = (max if greater_is_better else min)(known) if known else None
     for policy, value in values.items():

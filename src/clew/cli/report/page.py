@@ -1,4 +1,4 @@
-"""A backtest's result as one self-contained HTML page.
+"""What a model lived through, in a backtest or for real, as one self-contained HTML page.
 
 Everything the page needs lies in it: styles, scripts, the charts' library. A content security policy
 forbids the browser to load anything else. Whatever comes from the project is escaped by the template.
@@ -20,12 +20,12 @@ from clew.cli.report.facts import facts_of
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from clew.loop.result import BacktestResult
+    from clew.loop.result import Lived
 
 ASSETS = Path(__file__).parent / "assets"
 
 
-def write_report(result: BacktestResult, path: Path, *, command: str) -> None:
+def write_report(result: Lived, path: Path, *, command: str) -> None:
     """Write the page to `path`, whole or not at all.
 
     Parameters
@@ -44,7 +44,7 @@ def write_report(result: BacktestResult, path: Path, *, command: str) -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def render_report(result: BacktestResult, *, command: str) -> str:
+def render_report(result: Lived, *, command: str) -> str:
     """The page's text.
 
     Parameters

@@ -3,28 +3,94 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from clew.cli.commands import Explained
+from clew.cli.commands import Explained, option
+from clew.cli.lived import hand_over, refuse_unwritable, report_option
 from clew.cli.terminal import answer
-from clew.cli.values import json_option, utc_now
+from clew.cli.values import Length, Moment, json_option, utc_now
 
 if TYPE_CHECKING:
+    from clew.entities import Duration
     from clew.server.figures import Lately
     from clew.server.status import ModelLine, Overview
 
 
-@click.command("status", cls=Explained, example="clew status --json")
+PERIOD = "What it lived through"
+
+
+@click.command(
+    "status",
+    cls=Explained,
+    example="clew status busy_hour --report busy_hour.html",
+)
+@click.argument("model", required=False)
+@option(
+    "--since",
+    type=Moment(),
+    purpose=PERIOD,
+    help="Rows of this time and later; by default since it went live.",
+)
+@option("--until", type=Moment(), purpose=PERIOD, help="Rows before this time; by default until now.")
+@option(
+    "--window",
+    type=Length(),
+    purpose=PERIOD,
+    help="Rows of the table; by default a month, of a young model a week or a day.",
+)
+@report_option
 @json_option
-def status(as_json: bool) -> None:
-    """Show how every model stands, a line each.
+@click.pass_context
+def status(
+    ctx: click.Context,
+    /,
+    model: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    window: Duration | None,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """Show how every model stands, or what one MODEL lived through.
 
     It reads the store and the files that a running clew up leaves there, so it also answers while control
     is being restarted, and tells what was last known when nothing runs. Requests, latency and errors are
     those of the last minute.
+
+    What a MODEL lived through is told from what was recorded: the metric of the answers that callers really
+    had, by window, beside that of its first version on the same rows; alarms, decisions and gates; and who
+    answered when. With --report it becomes a page like a backtest's.
     """
+    if model is None:
+        _refuse_without_model(ctx, since=since, until=until, window=window, report=report)
+        _show_all(as_json)
+        return
+    from clew.cli.progress import progress_shown
+    from clew.cli.records import records_here
+    from clew.server.clock import system_now
+
+    refuse_unwritable(report)
+    with records_here() as records, progress_shown("Reading") as on_progress:
+        now = system_now(records.store, utc_now())
+        result = records.lived(
+            model, now=now, since=since, until=until, window=window, on_progress=on_progress
+        )
+    hand_over(result, report, as_json=as_json)
+
+
+def _refuse_without_model(ctx: click.Context, **given: object) -> None:
+    name = next((name for name, value in given.items() if value is not None), None)
+    if name is not None:
+        raise click.UsageError(
+            f"--{name} is about one model: name it, such as: clew status MODEL --{name} …", ctx
+        )
+
+
+def _show_all(as_json: bool) -> None:
     from clew.cli.records import records_here
     from clew.server.clock import system_now
     from clew.server.status import overview

@@ -208,7 +208,7 @@ class LiveRows:
         schema = self.history.table.schema
         columns = [[_value(record, name) for record in records] for name in self.history.features]
         arrays = [
-            _typed(values, schema.field(name).type)
+            typed(values, schema.field(name).type)
             for name, values in zip(self.history.features, columns, strict=True)
         ]
         return pa.table(arrays, names=list(self.history.features))
@@ -246,7 +246,7 @@ class LiveRows:
         if not changed:
             return table
         place = table.column_names.index(dataset.label)
-        return table.set_column(place, dataset.label, _typed(labels, table.schema.field(place).type))
+        return table.set_column(place, dataset.label, typed(labels, table.schema.field(place).type))
 
     def _logged(self, keys: Sequence[Any], labels: Sequence[Any]) -> pa.Table:
         dataset, schema = self.declaration.dataset, self.history.table.schema
@@ -263,7 +263,7 @@ class LiveRows:
             values = known.get(column.name)
             if values is None:
                 values = [_value(row, column.name) for row in rows]
-            arrays.append(_typed(values, column.type))
+            arrays.append(typed(values, column.type))
         return pa.table(arrays, schema=schema)
 
     def _append(self, table: pa.Table, rows: Sequence[Waiting], now: datetime) -> Added:
@@ -307,20 +307,7 @@ class LiveRows:
         return as_time(delay.after(as_moment(time)))
 
     def _own(self, key: Any) -> Any:
-        """A key as the table has it: a day or moment travels as text.
-
-        What cannot be one is left as it is: nobody's row has that key, so it waits in vain and harms nobody.
-        """
-        kind = self.history.table.schema.field(self.declaration.dataset.key).type
-        if not isinstance(key, str) or not pa.types.is_temporal(kind):
-            return key
-        try:
-            moment = datetime.fromisoformat(key)
-        except ValueError:
-            return key
-        if pa.types.is_date(kind):
-            return moment.date()
-        return moment.replace(tzinfo=moment.tzinfo or UTC)
+        return own_key(key, self.history.table.schema.field(self.declaration.dataset.key).type)
 
     # -- life beyond a process -------------------------------------------------------------------------
 
@@ -371,6 +358,22 @@ def matured_history(history: History, now: datetime) -> History:
     )
 
 
+def own_key(key: Any, kind: pa.DataType) -> Any:
+    """A key as the table has it, whose keys are of this type: a day or moment travels as text.
+
+    What cannot be one is left as it is: nobody's row has that key, so it waits in vain and harms nobody.
+    """
+    if not isinstance(key, str) or not pa.types.is_temporal(kind):
+        return key
+    try:
+        moment = datetime.fromisoformat(key)
+    except ValueError:
+        return key
+    if pa.types.is_date(kind):
+        return moment.date()
+    return moment.replace(tzinfo=moment.tzinfo or UTC)
+
+
 def positions_of(keys: Iterable[Any], places: Mapping[Any, int]) -> list[tuple[int, int]]:
     """Runs of positions in a snapshot, in its order, of rows by key; keys it does not have are left out.
 
@@ -401,7 +404,8 @@ def _value(row: Prediction | Waiting, name: str) -> Any:
         return None
 
 
-def _typed(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+def typed(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Values as a column of this type; nothing but nulls becomes one too."""
     given = pa.array(values)
     return pa.nulls(len(given), kind) if pa.types.is_null(given.type) else given.cast(kind)
 
