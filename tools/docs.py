@@ -77,8 +77,7 @@ def cli_page(main_command: click.Command) -> str:
 
 def command_parts(command: click.Command, parent: click.Context | None, name: str = "clew") -> Iterator[str]:
     """The help of a command and of all that lie below it, in the program's own order."""
-    settings = command.context_settings | {"terminal_width": HELP_WIDTH, "color": False}
-    context = click.Context(command, parent=parent, info_name=name, **settings)
+    context = click.Context(command, info_name=name, parent=parent, terminal_width=HELP_WIDTH, color=False)
     shown = click.unstyle(command.get_help(context)).rstrip()
     yield f"## `{context.command_path}`\n\n```text\n{shown}\n```"
     if isinstance(command, click.Group):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from inspect import signature as signature_of
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -16,7 +17,9 @@ from clew.loop import gate, policy, rollout
 from clew.monitoring import budget, contract, drift, reference
 from clew.notifications import command, outbox, signature, webhook
 from clew.notifications.notices import TOLD_DECISIONS
-from clew.storage import database
+from clew.server import supervisor
+from clew.serving import first_answers, own_code
+from clew.storage import LogWriter, database
 from clew.tracking import code, project_files
 from tests.docs.pages import DOCS, ROOT, all_pages, begins_in, blocks
 
@@ -163,6 +166,17 @@ SAID = {
         "widened by half of it to either side": reference.RANGE_ROOM == 0.5,
         "a tenth of the rows more than usual": contract.SMALLEST_EXCESS == 0.1,
         "certainly most of the rows": contract.PAGE_SHARE == 0.5,
+    },
+    "docs/explanation/a-running-system.md": {
+        "after 0.1 seconds, and after twice as long each time, at most 10 seconds": (
+            supervisor.FIRST_DELAY_SECONDS,
+            supervisor.LONGEST_DELAY_SECONDS,
+        )
+        == (0.1, 10),
+        "until it has lived for a minute": supervisor.HEALTHY_SECONDS == 60,
+        "within 30 seconds is ended": own_code.ANSWER_SECONDS == 30,
+        "within 50 ms": signature_of(LogWriter).parameters["sync_seconds"].default == 0.05,
+        "again, within a day": first_answers.KEPT_SECONDS == 86_400,
     },
     "docs/explanation/snapshots.md": {
         "parts of 65,536": parts.ROWS_A_PART == 65_536,

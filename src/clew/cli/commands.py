@@ -57,6 +57,9 @@ class Explained(click.Command):
         super().__init__(*args, **kwargs)
         self.example = example
 
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return ["-h", "--help"]
+
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sentence, _, details = (self.help or "").partition("\n\n")
         formatter.write(f"{' '.join(sentence.split())}\n\nExample:\n  {self.example}\n\n")

@@ -56,7 +56,7 @@ PURPOSES = {
     references=VERBS,
     purposes=PURPOSES,
     example="clew init loans\n  cd loans\n  clew backtest",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="clew", message="%(prog)s %(version)s")
 def main() -> None:
