@@ -198,7 +198,7 @@ class Callers:
             connection.sendall(request)
         n_sent = len(by_number)
         while len(latencies) < n_requests:
-            for number, _ in poll.poll():
+            for number, _ in poll.poll(0):
                 read_answer(by_number[number])
                 now = clock()
                 latencies.append((now - sent_at[number]) * 1000)
