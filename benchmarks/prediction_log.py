@@ -1,4 +1,4 @@
-"""CPU that a logged answer costs: made into a record, appended by itself, and later moved into Parquet.
+"""CPU that logging an answer costs: its record is appended by itself, and later moved into Parquet.
 
 The floor writes the very bytes of the segments with one ``os.write`` a row. The peer commits each row to
 SQLite by itself, in a write-ahead log and without a sync at each commit. The disk is synced behind the answers
@@ -42,30 +42,30 @@ def prediction(number: int, features: tuple[Any, ...]) -> Prediction:
     )  # fmt: skip
 
 
-def log_and_compact(folder: Path, rows: list[tuple[Any, ...]]) -> dict[str, float]:
+def log_and_compact(folder: Path, records: list[Prediction]) -> dict[str, float]:
     """CPU seconds of appending every row by itself, and of moving them all."""
     with open_store(load_settings(folder, {}), now=NOW) as store:
         began = time.process_time()
         writer = LogWriter(store.folder / LOG_FOLDER, 1)
-        for number, features in enumerate(rows):
-            writer.append([prediction(number, features)])
+        for record in records:
+            writer.append([record])
         writer.close()
         appended = time.process_time()
         moved = compact(store, consumed=[], now=NOW)
         compacted = time.process_time()
-    assert moved.n_records == len(rows)
+    assert moved.n_records == len(records)
     return {"append": appended - began, "compact": compacted - appended}
 
 
-def bytes_written(folder: Path, rows: list[tuple[Any, ...]]) -> list[bytes]:
+def bytes_written(folder: Path, records: list[Prediction]) -> list[bytes]:
     """What `log_and_compact` writes for each row, near enough: pieces of the segment, as many as rows."""
     writer = LogWriter(folder, 1)
-    for number, features in enumerate(rows):
-        writer.append([prediction(number, features)])
+    for record in records:
+        writer.append([record])
     writer.close()
     whole = b"".join(segment.path.read_bytes() for segment in list_segments(folder))
-    size = len(whole) // len(rows)
-    return [whole[at : at + size] for at in range(0, size * len(rows), size)]
+    size = len(whole) // len(records)
+    return [whole[at : at + size] for at in range(0, size * len(records), size)]
 
 
 def write_bare(path: Path, pieces: list[bytes]) -> float:
@@ -78,15 +78,14 @@ def write_bare(path: Path, pieces: list[bytes]) -> float:
     return took
 
 
-def commit_each(path: Path, rows: list[tuple[Any, ...]]) -> float:
+def commit_each(path: Path, records: list[Prediction]) -> float:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("CREATE TABLE predictions (id INTEGER PRIMARY KEY, key TEXT, at INTEGER, record BLOB)")
     encode = msgspec.json.Encoder().encode
     began = time.process_time()
-    for number, features in enumerate(rows):
-        record = prediction(number, features)
+    for record in records:
         values = (record.key, record.event_time, encode(record))
         connection.execute("INSERT INTO predictions (key, at, record) VALUES (?, ?, ?)", values)
     took = time.process_time() - began
@@ -96,17 +95,17 @@ def commit_each(path: Path, rows: list[tuple[Any, ...]]) -> float:
 
 def main() -> None:
     n_rows, n_rounds = (300, 1) if "--smoke" in sys.argv else (50_000, 7)
-    rows = [tuple(row.values()) for row in applications(n_rows).to_pylist()]
+    records = [prediction(n, tuple(row.values())) for n, row in enumerate(applications(n_rows).to_pylist())]
     took: dict[str, list[float]] = {"append": [], "compact": [], "os.write": [], "commit": []}
     for _ in range(n_rounds):
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
-            pieces = bytes_written(place / "pieces", rows)
+            pieces = bytes_written(place / "pieces", records)
             works: dict[str, Callable[[], float]] = {
                 "os.write": lambda: write_bare(place / "bare", pieces),
-                "commit": lambda: commit_each(place / "peer.db", rows),
+                "commit": lambda: commit_each(place / "peer.db", records),
             }
-            for name, seconds in log_and_compact(place, rows).items():
+            for name, seconds in log_and_compact(place, records).items():
                 took[name].append(seconds / n_rows * 1e6)
             for name, work in works.items():
                 took[name].append(work() / n_rows * 1e6)

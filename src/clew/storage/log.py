@@ -64,9 +64,17 @@ def parse_prediction_id(text: str) -> tuple[int, int, int]:
 
 @dataclass(slots=True)
 class _OwnSegment:
-    """The segment that a writer writes: `end` is where the next record goes."""
+    """The segment that a writer writes.
 
-    number: int
+    Attributes
+    ----------
+    prefix
+        What the ids of its records begin with.
+    end
+        Where the next record goes.
+    """
+
+    prefix: str
     descriptor: int
     salt: int
     end: int = HEADER_BYTES
@@ -144,7 +152,7 @@ class LogWriter:
             for content in contents:
                 frame = framed(content, segment.salt, end)
                 frames.append(frame)
-                ids.append(f"{self._worker:x}-{segment.number:x}-{end:x}")
+                ids.append(f"{segment.prefix}{end:x}")
                 end += len(frame)
             self._write(segment, frames)
             segment.end = end
@@ -242,7 +250,7 @@ class LogWriter:
             if newest == number:
                 salt = int.from_bytes(os.urandom(4), "little")
                 if os.pwrite(descriptor, header(salt), 0) == HEADER_BYTES:
-                    return _OwnSegment(number, descriptor, salt)
+                    return _OwnSegment(f"{self._worker:x}-{number:x}-", descriptor, salt)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except BaseException:
             path.unlink(missing_ok=True)
