@@ -42,4 +42,6 @@ def packaged(folder: Path, n_rows: int = 5000) -> tuple[Any, str]:
     """Fit the model and keep it as a package in `folder`; the model and the package's digest."""
     table = applications(n_rows)
     model = fitted(table)
-    return model, save_package(model, folder, signature=signature_of(table), example=table.slice(0, 20)).digest
+    return model, save_package(
+        model, folder, signature=signature_of(table), example=table.slice(0, 20)
+    ).digest

@@ -1,8 +1,8 @@
 """A row of JSON answered by a package's own row path, beside LightGBM's fastest call for one row.
 
 The value counts reading the row (kinds checked, categories to their codes), the call, and label and
-probabilities out of what it gives; the floor is the call alone, on numbers that lie ready. All are asked about
-the same rows in turn.
+probabilities out of what it gives; the floor is the call alone, on numbers that lie ready. All are asked in
+turn about the same rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightgbm
 import numpy as np
@@ -25,17 +25,26 @@ from clew.registry import open_row_model
 
 GOAL = 2.0
 _FLOAT64, _NORMAL, _FROM_FIRST, _ALL_TREES = 1, 0, 0, -1
+_ONE_THREAD = b"num_threads=1"
 
 
 def fastest_call(model: Any, n_columns: int) -> Callable[[bytes], float]:
     """LightGBM's single-row call, prepared once, on the bytes of a row of float64."""
-    library, booster, fast = lightgbm.basic._LIB, model.booster_, ctypes.c_void_p()
+    library, booster, fast = cast("Any", lightgbm.basic)._LIB, model.booster_, ctypes.c_void_p()
     prepared = library.LGBM_BoosterPredictForMatSingleRowFastInit(
-        booster._handle, _NORMAL, _FROM_FIRST, _ALL_TREES, _FLOAT64, n_columns, b"num_threads=1", ctypes.byref(fast)
+        booster._handle,
+        _NORMAL,
+        _FROM_FIRST,
+        _ALL_TREES,
+        _FLOAT64,
+        n_columns,
+        _ONE_THREAD,
+        ctypes.byref(fast),
     )
     assert prepared == 0
-    predict, answer, n_answers = library.LGBM_BoosterPredictForMatSingleRowFast, ctypes.c_double(), ctypes.c_int64()
-    into, length = ctypes.byref(answer), ctypes.byref(n_answers)
+    answer = ctypes.c_double()
+    into, length = ctypes.byref(answer), ctypes.byref(ctypes.c_int64())
+    predict = library.LGBM_BoosterPredictForMatSingleRowFast
 
     def call(row: bytes) -> float:
         predict(fast, row, length, into)

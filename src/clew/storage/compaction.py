@@ -102,7 +102,7 @@ def compact(store: Store, *, consumed: Sequence[Mapping[str, int]], now: datetim
 
 @contextmanager
 def _without_garbage_search() -> Iterator[None]:
-    """Rows are made by the hundred thousand and hold no cycles; looking through them costs as much as reading."""
+    """Of a hundred thousand rows none is garbage; looking through them again and again costs time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -241,9 +241,7 @@ class _Batch:
 def _write_parquet(table: Any, path: Path) -> None:
     # Of numbers most are there once, and a dictionary of them is larger than they are.
     of_text = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    pq.write_table(
-        table, path, compression="zstd", row_group_size=_ROWS_A_GROUP, use_dictionary=of_text
-    )
+    pq.write_table(table, path, compression="zstd", row_group_size=_ROWS_A_GROUP, use_dictionary=of_text)
 
 
 def _moment(microseconds: int) -> datetime:
