@@ -7,6 +7,7 @@ no timer. While one takes long its connection reads no further.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from http import HTTPStatus
@@ -16,6 +17,8 @@ import httptools
 
 from clew.serving.figures_file import WorkerFigures
 from clew.serving.refusals import Headers, Refused
+
+log = logging.getLogger("clew.serving")
 
 MAX_HEAD_BYTES = 65_536
 KEEP_ALIVE_SECONDS = 75.0
@@ -100,6 +103,11 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             pass  # refused when its head was complete
+        except httptools.HttpParserCallbackError:
+            log.exception("a request failed")
+            self._break_off(
+                Refused(500, "INTERNAL_ERROR", "The request failed inside the server; its log says why.")
+            )
         except httptools.HttpParserError:
             self._break_off(Refused(400, "MALFORMED_REQUEST", "What came is no HTTP/1.1."))
         if self._is_in_head:

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("clew.storage")
 
-# Rows that are held in memory before they are written out: about 100 MB of a dozen features each.
-ROWS_AT_ONCE = 100_000
+# Rows that are held in memory before they are written out: about 15 MB of a dozen features each.
+ROWS_AT_ONCE = 25_000
 
 # Rows that are read to find one of them.
 _ROWS_A_GROUP = 20_000

@@ -148,11 +148,12 @@ class LogWriter:
             return []
         with self._lock:
             segment = self._writable()
-            frames, ids, end = [], [], segment.end
+            prefix, salt, end = segment.prefix, segment.salt, segment.end
+            frames, ids = [], []
             for content in contents:
-                frame = framed(content, segment.salt, end)
+                frame = framed(content, salt, end)
                 frames.append(frame)
-                ids.append(f"{segment.prefix}{end:x}")
+                ids.append(f"{prefix}{end:x}")
                 end += len(frame)
             self._write(segment, frames)
             segment.end = end
