@@ -239,8 +239,12 @@ class _Batch:
 
 
 def _write_parquet(table: Any, path: Path) -> None:
-    # Of numbers most are there once, and a dictionary of them is larger than they are.
-    of_text = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    # Numbers, keys and requests are hardly ever there twice: a dictionary of them is larger than they are.
+    of_text = [
+        field.name
+        for field in table.schema
+        if pa.types.is_string(field.type) and field.name not in ("key", "request")
+    ]
     pq.write_table(table, path, compression="zstd", row_group_size=_ROWS_A_GROUP, use_dictionary=of_text)
 
 

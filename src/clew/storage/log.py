@@ -143,15 +143,14 @@ class LogWriter:
         DataError
             When a value cannot be kept, such as an integer of more than 64 bits.
         """
-        contents = [_encoded(record) for record in records]
-        if not contents:
+        if not records:
             return []
         with self._lock:
             segment = self._writable()
             prefix, salt, end = segment.prefix, segment.salt, segment.end
             frames, ids = [], []
-            for content in contents:
-                frame = framed(content, salt, end)
+            for record in records:
+                frame = framed(_encoded(record), salt, end)
                 frames.append(frame)
                 ids.append(f"{prefix}{end:x}")
                 end += len(frame)
@@ -201,7 +200,7 @@ class LogWriter:
 
     def _write(self, segment: _OwnSegment, frames: list[bytes]) -> None:
         n_written = 0
-        joined = frames[0] if len(frames) == 1 else b"".join(frames)
+        joined = b"".join(frames)
         try:
             n_written = os.pwrite(segment.descriptor, joined, segment.end)
             if n_written < len(joined):
