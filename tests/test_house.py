@@ -38,8 +38,8 @@ LONG_FILES: dict[str, str] = {
 
 ENVIRONMENT_READERS = {
     "config.py": "reads settings",
+    "tracking/children.py": "hands a child its environment",
     "tracking/environment.py": "records the variables that change results",
-    "training/process.py": "hands a child its environment",
 }
 
 

@@ -41,7 +41,15 @@ from clew.loop.why import why
 from clew.registry import LoadedModel, fetch_package, get_version, load_package
 from clew.serving.doorbell import RUN_FOLDER, Doorbell
 from clew.storage import Store, open_store
-from clew.tracking import CodeTree, capture_code, capture_environment, get_run, materialise_code, this_owner
+from clew.tracking import (
+    CodeTree,
+    capture_code,
+    capture_environment,
+    fetch_code,
+    get_run,
+    materialise_code,
+    this_owner,
+)
 from clew.training import Child, Described
 
 Clock = Callable[[], datetime]
@@ -166,7 +174,7 @@ class Workspace:
         folder = self.store.folder / "packages" / version.package
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         fetch_package(self.store, version.package, folder)
-        code = self._code_of(version, self.store.folder / "code" / version.package) if allow_code else None
+        code = self._code_of(version, self.store.folder / "code") if allow_code else None
         return load_package(folder, code_folder=code, expected_digest=version.package)
 
     def predict_batch(
@@ -200,10 +208,8 @@ class Workspace:
 
     def _code_of(self, version: Version, folder: Path) -> Path:
         run = get_run(self.store, version.run)
-        if not folder.exists():
-            folder.parent.mkdir(mode=0o700, exist_ok=True)
-            materialise_code(self.store, run.code, folder)
-        return folder
+        fetch_code(self.store, run.code, folder / run.code)
+        return folder / run.code
 
     # -- records ---------------------------------------------------------------------------------------
 

@@ -459,6 +459,15 @@ def test_the_anchor_stays_while_a_release_is_held_against_it() -> None:
     assert kinds(situation(better("anchor", "anchor"), anchor_evidence=PROOF)) == ["release"]
 
 
+def test_a_person_does_not_wait_for_the_candidate_before() -> None:
+    judged = ordered(10, champion=None, anchor=None)
+    left = decide(situation(judged, orders=("ana asked: x",), is_asked=True), POLICY)
+    assert [decision.kind for decision in left] == ["refused", "order"]
+    assert left[0].sentence == "ordered is undecided on 10 rows and gives way to a newer one"
+    last_word = situation(ordered(200), orders=("ana asked: x",), is_asked=True)
+    assert kinds(last_word) == ["refused", "order"]
+
+
 def test_an_order_is_a_decision_with_all_its_reasons() -> None:
     decision = only(situation(orders=("60d went by", "drift was confirmed")))
     assert (decision.kind, decision.evidence) == ("order", {"why": "60d went by, drift was confirmed"})

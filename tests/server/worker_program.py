@@ -17,7 +17,7 @@ import msgspec
 
 from clew.config import load_settings
 from clew.serving.figures_file import VersionFigures, WorkerFigures
-from clew.training.lifeline import die_with_parent
+from clew.tracking.lifeline import die_with_parent
 
 FIGURES = WorkerFigures(worker=os.getpid(), pid=os.getpid(), versions={"dice@1": VersionFigures("dice", 1)})
 

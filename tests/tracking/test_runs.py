@@ -13,6 +13,7 @@ from clew.errors import NotFound, StoreBusy, StoreError
 from clew.storage import Store
 from clew.tracking import (
     close_run,
+    fail_lost_runs,
     fail_run,
     get_run,
     list_runs,
@@ -182,6 +183,18 @@ def test_a_killed_processs_run_is_taken_over_and_closed_once(store: Store, start
         row = reader.get("runs", id=run_id)
         assert row is not None
         assert (row["attempt"], row["owner"], reader.count("runs")) == (2, this_owner(), 1)
+
+
+def test_runs_whose_process_died_are_recorded_as_failed(store: Store, start: StartChild) -> None:
+    worker = start(OPEN_RUN + "run, _ = begin()\nsay(run.id)\nwait()")
+    lost, mine = processes.hear(worker), begin(store, "fit of a living process")[0].id
+    assert fail_lost_runs(store, "fit", NOW) == 0
+    processes.kill(worker)
+    assert fail_lost_runs(store, "live/", NOW) == 0, "not asked about"
+    assert fail_lost_runs(store, "fit", NOW) == 1
+    assert get_run(store, lost).status == "failed"
+    assert get_run(store, mine).status == "running"
+    assert begin(store)[1], "it may be begun again"
 
 
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs to wait without reaping")

@@ -138,6 +138,21 @@ class Deadly(Cut):
 @model
 def dies_predicting(train):
     return Deadly(0.0)
+
+class DeadlyOnce(Deadly):
+    def __init__(self, mark):
+        self.cut, self.mark = 0.0, mark
+    def predict(self, X):
+        import pathlib
+        if pathlib.Path(self.mark).exists():
+            return Cut.predict(self, X)
+        if self.n_asked:
+            pathlib.Path(self.mark).touch()
+        return super().predict(X)
+
+@model
+def dies_predicting_once(train, mark=""):
+    return DeadlyOnce(mark)
 """
 
 
@@ -297,6 +312,14 @@ def test_a_model_that_kills_the_process_when_asked_is_told(use: Any) -> None:
     with pytest.raises(TrainingFailed, match="Predicting with deadly ended its own process with exit code 9"):
         child.predict("deadly", ROWS)
     assert use("busy_hour").fit("good", ROWS).n_rows == 180
+
+
+def test_a_process_that_is_lost_while_it_predicts_is_asked_once_more(use: Any, tmp_path: Path) -> None:
+    child = use("dies_predicting_once")
+    child.fit("lost", ROWS, params={"mark": str(tmp_path / "mark")})
+    before = child.process_id
+    assert len(child.predict("lost", ROWS)) == 200
+    assert child.process_id != before
 
 
 # -- what is printed -----------------------------------------------------------------------------------

@@ -135,6 +135,9 @@ def preview(store: Store, verb: str, deployment: str, arguments: Mapping[str, An
     ClewError
         As carrying it out would.
     """
+    ending = rollout_to_end(store, verb, deployment, arguments)
+    if ending is not None:
+        return f"the rollout of version {ending} of {deployment} would end, and its champion stay"
     if verb in ("promote", "rollback"):
         number, before = version_to_promote(store, verb, deployment, arguments)
         return f"champion of {deployment} would be version {number} instead of {before or 'none'}"
@@ -149,6 +152,15 @@ def is_paused(reader: Reader, deployment: str) -> bool:
     done = reader.find("commands", {"deployment": deployment, "status": "done"}, ["-done_at", "-asked_at"])
     last = next((row["verb"] for row in done if row["verb"] in ("pause", "resume", "retire")), "resume")
     return bool(last == "pause")
+
+
+def rollout_to_end(store: Store, verb: str, deployment: str, arguments: Mapping[str, Any]) -> int | None:
+    """The candidate whose rollout a command ends: ``rollback`` that names no version, while there is one."""
+    if verb != "rollback" or arguments.get("to") is not None:
+        return None
+    with store.read() as reader:
+        route = get_route(reader, deployment)
+    return None if route is None else route.candidate
 
 
 def version_to_promote(
@@ -212,6 +224,12 @@ def _champion_before(store: Store, deployment: str, champion: int | None) -> int
 
 def _act_on_records(store: Store, command: Command, now: datetime) -> Json:
     deployment, evidence = command.deployment, {"command": command.id}
+    ending = rollout_to_end(store, command.verb, deployment, command.arguments)
+    if ending is not None:
+        raise UsageError(
+            f"Version {ending} of {deployment!r} is being rolled out, and no system runs that could end that."
+            f" Start it first: clew up; or say which version is to be champion: --to N."
+        )
     if command.verb in ("promote", "rollback"):
         number, before = version_to_promote(store, command.verb, deployment, command.arguments)
         move_alias(

@@ -105,6 +105,8 @@ class Situation:
         Recipes that are to be refitted, by name.
     orders
         Reasons for which a candidate is ordered now, in words.
+    is_asked
+        Whether a person is among those who order.
     """
 
     now: datetime
@@ -123,6 +125,7 @@ class Situation:
     due_recipes: tuple[str, ...]
     orders: tuple[str, ...] = ()
     best_skill: float = 1.0
+    is_asked: bool = False
     is_paused: bool = False
 
 
@@ -137,7 +140,7 @@ def decide(seen: Situation, policy: Policy) -> tuple[Decision, ...]:
     At most one candidate is released in a moment, and none in the moment in which an episode closes. An
     order that comes while an ordered candidate is still judged, or a release is under way, is left out: what
     is released is fitted on everything that has matured by then, so a second candidate would be no fresher,
-    and one that is replaced again and again would never see rows enough.
+    and one that is replaced again and again would never see rows enough. Only a person's takes its place.
     """
     chosen = [*_page(seen), *_recovered(seen, policy)]
     if seen.is_paused:
@@ -146,7 +149,7 @@ def decide(seen: Situation, policy: Policy) -> tuple[Decision, ...]:
         chosen += [] if policy.is_left_to_people else _release(seen, policy)
         if not any(decision.kind == "release" for decision in chosen):
             chosen += [*_accepted(seen, policy), *_anchor(seen)]
-    chosen += _order(seen, chosen)
+    chosen = _order(seen, chosen)
     if seen.due_recipes:
         chosen.append(_refit(seen))
     return tuple(chosen)
@@ -322,13 +325,24 @@ def _ordered_verdict(seen: Situation, standing: Standing, policy: Policy) -> lis
 
 
 def _order(seen: Situation, chosen: list[Decision]) -> list[Decision]:
-    judged = {s.name for s in seen.standings if s.origin == "ordered"}
+    """What was chosen so far, and a new candidate where one is ordered and has room."""
+    if not seen.orders or seen.is_releasing or any(each.kind == "release" for each in chosen):
+        return chosen
     refused = {each.evidence["candidate"] for each in chosen if each.kind == "refused"}
-    is_busy = seen.is_releasing or any(each.kind == "release" for each in chosen)
-    if not seen.orders or is_busy or judged - refused:
-        return []
+    judged = [s for s in seen.standings if s.origin == "ordered" and s.name not in refused]
+    if judged and not seen.is_asked:
+        return chosen
+    # The last word on a candidate that gives way is that it does.
+    names = {s.name for s in judged}
+    chosen = [each for each in chosen if each.evidence.get("candidate") not in names]
     why = ", ".join(seen.orders)
-    return [Decision("order", seen.now, f"a candidate is ordered: {why}", {"why": why})]
+    order = Decision("order", seen.now, f"a candidate is ordered: {why}", {"why": why})
+    return [*chosen, *(_gives_way(seen, s) for s in judged), order]
+
+
+def _gives_way(seen: Situation, standing: Standing) -> Decision:
+    sentence = f"{standing.name} is undecided on {standing.n_recent:,} rows and gives way to a newer one"
+    return Decision("refused", seen.now, sentence, _facts(standing) | {"against": "order"})
 
 
 # -- anchor and refits -----------------------------------------------------------------------------------

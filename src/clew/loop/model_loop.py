@@ -212,6 +212,7 @@ class ModelLoop:
         standings = tuple(self._standing(c, start, tie_due) for c in self._rivals())
         if tie_due:
             self.next_tie = self.seen + self.policy.rows(TIE_AFTER)
+        may_order = self._may_fit(now) and not self.is_paused
         return Situation(
             now=now,
             n_matured=self.seen,
@@ -228,7 +229,8 @@ class ModelLoop:
             anchor_evidence=evidence_ratio(self.anchor_evidence),
             due_recipes=self._due_recipes(now),
             best_skill=self._skill_in_episode(),
-            orders=self.orders.due(now, self.seen, has_drifted) if self._may_fit(now) else (),
+            is_asked=bool(self.orders.asked),
+            orders=self.orders.due(now, self.seen, has_drifted) if may_order else (),
             is_paused=self.is_paused,
         )
 

@@ -7,6 +7,23 @@ from clew.loop.standing import FittedModel
 from clew.storage import Transaction, link
 
 
+def free_number(tx: Transaction, deployment: str, sequence: int, decision: Decision) -> int:
+    """The number to store the decision under: `sequence`, unless another decision has it.
+
+    A process may die between a decision and the checkpoint after it. The moment is lived again then, mostly
+    to the same decision; where more was known the second time both are kept, as both were made.
+    """
+    there = tx.get("decisions", id=_identity(deployment, sequence))
+    if there is None or (there["kind"], there["at"], there["sentence"]) == (
+        decision.kind,
+        decision.at,
+        decision.sentence,
+    ):
+        return sequence
+    [newest] = tx.find("decisions", {"deployment": deployment}, ["-sequence"], limit=1)
+    return int(newest["sequence"]) + 1
+
+
 def record_decision(
     tx: Transaction,
     deployment: str,
@@ -25,7 +42,7 @@ def record_decision(
     champion
         Who was in office when it was made.
     """
-    identity = f"{deployment}/{sequence:05d}"
+    identity = _identity(deployment, sequence)
     row = {
         "id": identity,
         "deployment": deployment,
@@ -47,3 +64,7 @@ def record_decision(
         version = f"{deployment}@{decision.evidence['version']}"
         link(tx, "version", version, "put in office by", "decision", identity)
     return identity
+
+
+def _identity(deployment: str, sequence: int) -> str:
+    return f"{deployment}/{sequence:05d}"

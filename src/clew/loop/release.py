@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from clew.entities import Decision, Finding, GateReport, RolloutStep, Version
+from clew.entities import Decision, Finding, GateReport, Json, RolloutStep, Version
 from clew.errors import PackageError, TrainingFailed
 from clew.loop.baselines import baseline_losses
 from clew.loop.fitter import Fitter, Packaged, row_losses
@@ -69,6 +69,10 @@ class Traffic(Protocol):
         """How many requests the candidate was asked since this was last called."""
         ...
 
+    def paired(self, candidate: FittedModel) -> Json:
+        """Of the requests that both answered: ``paired``, how many, and ``otherwise``, not the same."""
+        ...
+
     def fault(self, candidate: FittedModel, now: datetime) -> Finding | None:
         """What is wrong with how the candidate answers, labels aside: errors, slowness, other answers."""
         ...
@@ -114,6 +118,7 @@ class ReleaseDesk:
         self.model: FittedModel | None = None
         self._rollout: Rollout | None = None
         self._staged, self._is_late = -1, False
+        self.is_held = False
 
     # -- the door --------------------------------------------------------------------------------------
 
@@ -134,7 +139,12 @@ class ReleaseDesk:
         self.job = job if job.step == "fit" and not job.is_over else restarted(store, job, "fit", now)
 
     def advance(self, now: datetime) -> ReleaseOutcome | None:
-        """Move the release as far as it can go at `now`; its outcome once it is over."""
+        """Move the release as far as it can go at `now`; its outcome once it is over.
+
+        While it is held, it goes nowhere but back: a candidate that harms is withdrawn all the same.
+        """
+        if self.is_held and self.job.step != "roll out":
+            return None
         steps = {"fit": self._fit, "gate": self._gate, "register": self._register, "roll out": self._roll_out}
         while not self.job.is_over:
             moved = advance(self.fitter.store, self.job, steps, now)
@@ -287,6 +297,8 @@ class ReleaseDesk:
         finding = self._traffic.fault(self.model, now) or self._harm(now)
         if finding is not None:
             return self._rolled_back(job, now, finding)
+        if self.is_held:
+            return job
         before = self._rollout.asked(self._traffic.n_requests(self.model, now))
         self._rollout = before.advanced(now)
         if self._rollout.is_complete:
@@ -297,6 +309,7 @@ class ReleaseDesk:
         step = self._rollout.steps[self._rollout.stage]
         sentence = f"version {version} goes on to {step}; {self._passed(before)}"
         facts = {"version": version, "stage": str(step), "requests": before.n_requests}
+        facts |= self._traffic.paired(self.model)
         self._announce(Decision("rollout", now, sentence, facts), None)
         self._is_in_force(now)
         return job.then("roll out", stage=self._rollout.stage)
@@ -318,7 +331,11 @@ class ReleaseDesk:
 
     def _passed(self, rollout: Rollout) -> str:
         """On what the stage that is over rests."""
+        assert self.model is not None  # noqa: S101 - see _roll_out
         compared = f"rows compared so far: {self._n_compared}"
+        pairs = self._traffic.paired(self.model)
+        if pairs:
+            compared += f", requests answered otherwise: {pairs['otherwise']:,} of {pairs['paired']:,}"
         if rollout.is_complete or rollout.saw_enough:
             return compared
         return f"passed on time only, n = {rollout.n_requests}; {compared}"
@@ -330,7 +347,8 @@ class ReleaseDesk:
         if not before.is_complete and not before.saw_enough:
             sentence += f" (passed on time only, n = {before.n_requests})"
         facts = {"version": version, "candidate": self._candidate.name, "rows": self.model.n_rows,
-                 "why": self._candidate.why, "compared": self._n_compared}  # fmt: skip
+                 "why": self._candidate.why, "compared": self._n_compared,
+                 **self._traffic.paired(self.model)}  # fmt: skip
         decision = Decision("promoted", now, sentence, facts)
         self._announce(decision, None)
         self._traffic.promote(self.model, decision, now)

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import numpy as np
 
-from clew.entities import Decision, Finding, GateReport, RolloutStep
+from clew.entities import Decision, Finding, GateReport, Json, RolloutStep
 from clew.loop.baselines import dummy_loss
 from clew.loop.fitter import Fitter
 from clew.loop.history import as_time
@@ -62,6 +62,9 @@ class HistoryTraffic:
         # Shadow or canary, it is asked beside the champion about every row.
         since, self._since = self._since, self._fitter.history.arrived(now)
         return self._since - since
+
+    def paired(self, candidate: FittedModel) -> Json:  # noqa: ARG002
+        return {}  # its rows are compared by their labels, which come in the same moment
 
     def fault(self, candidate: FittedModel, now: datetime) -> Finding | None:  # noqa: ARG002
         return None  # what is answered in history never fails and takes no time

@@ -11,33 +11,26 @@ from clew.errors import DataError
 from clew.registry.features import FeatureColumn
 from clew.registry.models import LoadedModel
 from clew.registry.row_values import Reader, RowColumn, missing_field, values_getter
+from clew.registry.signature import Signature
 
 if TYPE_CHECKING:
     from clew.storage.records import Value
 
 
-class ArrowRows:
-    """A loaded model that answers rows; see :class:`clew.registry.row_models.RowModel`."""
+class ArrowRow:
+    """How a row of JSON becomes a row that `ArrowRows` answers; needs the signature alone."""
 
-    def __init__(self, model: LoadedModel) -> None:
-        self._model = model
-        self._types = {column.name: column.arrow_type for column in model.signature.columns}
-        self._values_of = values_getter(model.signature.names)
+    def __init__(self, signature: Signature) -> None:
+        self.names, self.classes = signature.names, signature.classes
+        self._values_of = values_getter(signature.names)
         self._readers = []
-        for column in model.signature.columns:
+        for column in signature.columns:
             plain = RowColumn(column.name, column.type, column.levels)
             reader = time_reader(column) if plain.is_time else plain.reader()
             self._readers.append((column.name, reader, plain.codes()))
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self._model.signature.names
-
-    @property
-    def classes(self) -> tuple[Any, ...] | None:
-        return self._model.signature.classes
-
     def encode(self, row: Mapping[str, Value]) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+        """See :meth:`clew.registry.row_models.RowModel.encode`."""
         try:
             given = self._values_of(row)
         except KeyError:
@@ -55,7 +48,16 @@ class ArrowRows:
                 unseen += (name,)
         return tuple(values), unseen
 
-    def answer(self, rows: Sequence[tuple[Any, ...]]) -> tuple[list[Value], list[tuple[float, ...]] | None]:
+
+class ArrowRows(ArrowRow):
+    """A loaded model that answers rows; see :class:`clew.registry.row_models.RowModel`."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        super().__init__(model.signature)
+        self._model = model
+        self._types = {column.name: column.arrow_type for column in model.signature.columns}
+
+    def answer(self, rows: Sequence[Sequence[Any]]) -> tuple[list[Value], list[tuple[float, ...]] | None]:
         by_column = zip(*rows, strict=True) if rows else [()] * len(self._types)
         columns = {
             name: pa.array(values, kind)

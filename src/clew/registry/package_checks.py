@@ -11,7 +11,7 @@ from typing import Any
 
 from clew.entities import Json
 from clew.errors import PackageError
-from clew.registry.flavors.trust import check_loadable
+from clew.registry.flavors.trust import check_loadable, own_types
 from clew.registry.package_files import MLMODEL_FILE, package_digest
 
 FORMAT = 0
@@ -39,6 +39,11 @@ def check_package(folder: Path, code_folder: Path | None, expected_digest: str |
         )
     check_loadable(trusted, own["requirements"], code_folder)
     return own
+
+
+def needs_code(own: Json) -> bool:
+    """Whether the model brings classes or functions of the project to life."""
+    return bool(own_types(own["trusted_types"]))
 
 
 def read_own(folder: Path) -> Json:

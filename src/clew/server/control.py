@@ -40,7 +40,7 @@ from clew.server.scheduler import Scheduler
 from clew.server.tokens import ensure_first_token, has_token
 from clew.serving.doorbell import Doorbell
 from clew.storage import Store
-from clew.training.lifeline import die_with_parent
+from clew.tracking.lifeline import die_with_parent
 from clew.workspace import Workspace, open_workspace
 
 log = logging.getLogger("clew.server")

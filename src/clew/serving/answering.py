@@ -35,6 +35,10 @@ class WrongRow(Exception):
         super().__init__(str(error))
 
 
+class ModelFailed(Exception):
+    """A model failed in another process; the message says how, without values of users."""
+
+
 @dataclass(slots=True)
 class LoadedVersion:
     """A version of a deployment, ready to be asked.
@@ -123,6 +127,10 @@ def describe_failure(error: BaseException) -> str:
     """
     if isinstance(error, WrongRow):
         return f"DataError: column {error.error.column!r}"
+    if isinstance(error, ModelFailed):
+        return str(error)
+    while error.__cause__ is not None:  # a package wraps what its model raised
+        error = error.__cause__
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return type(error).__name__

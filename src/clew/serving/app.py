@@ -104,9 +104,9 @@ class Application:
         self._predictor = Predictor(recorder, figures, settings.max_rows, self._ask_later)
 
     def close(self) -> None:
-        """Wait for the answers that are being made, also of shadows."""
+        """Wait for the answers that are being made; shadows that nobody has asked yet are left out."""
         self._slow.shutdown()
-        self._beside.shutdown()
+        self._beside.shutdown(cancel_futures=True)
 
     # -- requests --------------------------------------------------------------------------------------
 

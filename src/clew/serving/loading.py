@@ -13,13 +13,15 @@ import msgspec
 
 from clew.entities import Column, DatasetDeclaration, Route
 from clew.errors import ClewError
-from clew.registry import fetch_package
+from clew.registry import fetch_package, get_version
+from clew.registry.package_checks import needs_code, read_own
 from clew.registry.package_files import EXAMPLE_FILE
 from clew.registry.routes import list_routes, routing_generation
-from clew.registry.row_models import open_row_model
+from clew.registry.row_models import RowModel, open_row_model
 from clew.serving.answering import LoadedVersion
 from clew.serving.columns import Columns
 from clew.serving.routing_table import RoutingTable, Served
+from clew.tracking import fetch_code, get_run
 
 if TYPE_CHECKING:
     from clew.storage import Reader, Store
@@ -92,8 +94,8 @@ class Loader:
         What could not be loaded at the last time, by ``deployment@version``.
     """
 
-    def __init__(self, store: Store, scratch: Path) -> None:
-        self._store, self._scratch = store, scratch
+    def __init__(self, store: Store, scratch: Path, project_root: Path) -> None:
+        self._store, self._scratch, self._project_root = store, scratch, project_root
         self._loaded: dict[str, LoadedVersion] = {}
         self.failures: dict[str, str] = {}
 
@@ -145,9 +147,22 @@ class Loader:
     def _open(self, deployment: str, number: int, digest: str) -> LoadedVersion:
         folder = self._scratch / digest
         fetch_package(self._store, digest, folder)
-        version = LoadedVersion(deployment, number, digest, open_row_model(folder, expected_digest=digest))
+        if needs_code(read_own(folder)):
+            model = self._with_own_code(deployment, number, folder, digest)
+        else:
+            model = open_row_model(folder, expected_digest=digest)
+        version = LoadedVersion(deployment, number, digest, model)
         warm(version, folder)
         return version
+
+    def _with_own_code(self, deployment: str, number: int, folder: Path, digest: str) -> RowModel:
+        # Imported when it is needed: it brings Arrow into the worker.
+        from clew.serving.own_code import OwnCode, OwnCodeRows
+
+        run = get_run(self._store, get_version(self._store, deployment, number).run)
+        code = self._scratch / f"code-{run.code}"
+        fetch_code(self._store, run.code, code)
+        return RowModel(OwnCodeRows(OwnCode(folder, digest, code, self._project_root)), folder)
 
     def _forget_unused(self, deployments: Mapping[str, Served]) -> None:
         """Keep what is served, and of each deployment the newest few besides: a rollback finds them."""

@@ -80,7 +80,9 @@ def serve(settings: Settings, store: Store, worker: int, listening: socket.socke
         app = Application(settings.serving, recorder, answers, figures, clock)
         stack.callback(app.close)
         scratch = stack.enter_context(store.scratch(f"worker-{worker}"))
-        follower = Follower(store, worker, app, doorbell, Loader(store, scratch), figures, stopping)
+        follower = Follower(
+            store, worker, app, doorbell, Loader(store, scratch, settings.root), figures, stopping
+        )
         for work in (follower.run, lambda: _keep_figures(store, figures, answers, stopping)):
             thread = threading.Thread(target=work, daemon=True)
             thread.start()

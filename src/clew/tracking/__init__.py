@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from clew.tracking.code import CodeFile, CodeTree, capture_code, get_code, materialise_code
+from clew.tracking.code import CodeFile, CodeTree, capture_code, fetch_code, get_code, materialise_code
 from clew.tracking.environment import capture_environment, get_environment
 from clew.tracking.metrics import LoggedMetric, log_metrics, read_metrics
 from clew.tracking.owners import is_alive, this_owner
-from clew.tracking.runs import close_run, fail_run, get_run, list_runs, open_run, read_output
+from clew.tracking.runs import close_run, fail_lost_runs, fail_run, get_run, list_runs, open_run, read_output
 
 __all__ = [
     "CodeFile",
@@ -15,7 +15,9 @@ __all__ = [
     "capture_code",
     "capture_environment",
     "close_run",
+    "fail_lost_runs",
     "fail_run",
+    "fetch_code",
     "get_code",
     "get_environment",
     "get_run",

@@ -5,10 +5,12 @@ The same files give the same id, with git or without it. The git commit is recor
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -109,6 +111,28 @@ def get_code(store: Store, code_id: str) -> CodeTree:
     return CodeTree(
         row["id"], row["commit"], bool(row["is_dirty"]), _files_of(store, row["manifest"]), skipped
     )
+
+
+def fetch_code(store: Store, code_id: str, folder: Path) -> None:
+    """Lay captured code out in `folder`, whole or not at all; what lies there already stays.
+
+    Raises
+    ------
+    NotFound
+        When there is no such code.
+    """
+    if folder.exists():
+        return
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Beside the folder and moved at the end: a process killed here leaves no half of it behind.
+    with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as unfinished:
+        whole = Path(unfinished) / "code"
+        materialise_code(store, code_id, whole)
+        # Somebody else may have been quicker, with the same files.
+        with contextlib.suppress(OSError):
+            whole.rename(folder)
+    if not folder.is_dir():
+        raise StoreError(f"The captured code {code_id[:12]} could not be laid out in {folder}.")
 
 
 def materialise_code(store: Store, code_id: str, folder: Path) -> None:

@@ -125,6 +125,20 @@ def fail_run(
     return _end(store, run_id, {"status": "failed", "ended_at": now, "error": error, "output": digest}, owner)
 
 
+def fail_lost_runs(store: Store, key_prefix: str, now: datetime) -> int:
+    """Record as failed the runs whose process died at them; how many there were.
+
+    Beginning such a run again under its key makes it run again, so this may be done at any time.
+    """
+    where = {"status": "running", "key": Where("prefix", key_prefix)}
+    with store.read() as reader:
+        lost = [row for row in reader.find("runs", where) if not is_alive(row["owner"])]
+    told = {"status": "failed", "ended_at": now, "error": "the process that it ran in ended"}
+    with store.write() as tx:
+        # Only as long as it is still theirs: another process may just have begun it again.
+        return sum(tx.update("runs", {**where, "id": row["id"], "owner": row["owner"]}, told) for row in lost)
+
+
 def get_run(store: Store, run_id: str) -> Run:
     """The run with this id, or with an id that begins so.
 

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clew.training.fits import Fit
-    from clew.training.process import child_variables
     from clew.training.project import Described
     from clew.training.session import Child
 
-_HOMES = {"Child": "session", "Described": "project", "Fit": "fits", "child_variables": "process"}
-__all__ = ["Child", "Described", "Fit", "child_variables"]
+_HOMES = {"Child": "session", "Described": "project", "Fit": "fits"}
+__all__ = ["Child", "Described", "Fit"]
 
 
 def __getattr__(name: str) -> Any:

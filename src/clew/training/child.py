@@ -16,8 +16,8 @@ import msgspec
 
 from clew.entities import Json, RowRange
 from clew.errors import ClewError, UsageError
+from clew.tracking.lifeline import die_with_parent
 from clew.training.faults import function_fault
-from clew.training.lifeline import die_with_parent
 from clew.training.project import Project
 from clew.training.protocol import Message, pack_error, pack_predictions, receive, send, unpack_table
 

@@ -9,28 +9,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from clew.entities import Json
+from clew.tracking.children import variables_of_children
 from clew.training.output import Output
 from clew.training.protocol import Message, NotAMessage, receive, send
 
-# One thread: results do not depend on how many cores a machine has, and fits side by side do not fight.
-ONE_THREAD = {
-    "BLIS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "NUMEXPR_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    # LightGBM asks for as many threads as there are cores, whatever OMP_NUM_THREADS says.
-    "OMP_THREAD_LIMIT": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "POLARS_MAX_THREADS": "1",
-    "VECLIB_MAXIMUM_THREADS": "1",
-}
 _LOOK_SECONDS = 0.25
 _MEMORY_LOOK_SECONDS = 0.1
 
@@ -42,10 +31,12 @@ class ProcessEnded(Exception):
     ----------
     why
         The rest of a sentence that begins with who ran in it.
+    was_limited
+        Whether it was ended here, because it went over a limit.
     """
 
-    def __init__(self, why: str) -> None:
-        self.why = why
+    def __init__(self, why: str, *, was_limited: bool = False) -> None:
+        self.why, self.was_limited = why, was_limited
         super().__init__(why)
 
 
@@ -56,26 +47,6 @@ class Limits:
     seconds: float | None = None
     memory_bytes: int | None = None
     is_declared: bool = False  # by @clew.model, where the user can raise it
-
-
-def child_variables(project_root: Path, variables: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process for user code: one thread, a fixed hash seed, UTF-8.
-
-    Search paths into the project are left out, so that code comes from the captured tree alone.
-    """
-    given = variables.get("PYTHONPATH", "").split(os.pathsep)
-    kept = [path for path in given if path and not _is_inside(path, project_root)]
-    fixed = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", **ONE_THREAD}
-    return {**variables, **fixed, "PYTHONPATH": os.pathsep.join(kept)}
-
-
-def variables_of_children(project_root: Path) -> dict[str, str]:
-    """What `child_variables` makes of this process's own environment."""
-    return child_variables(project_root, os.environ)
-
-
-def _is_inside(path: str, project_root: Path) -> bool:
-    return Path(path).resolve().is_relative_to(project_root.resolve())
 
 
 class UserProcess:
@@ -107,7 +78,7 @@ class UserProcess:
                 stderr=printed_write,
                 pass_fds=theirs,
                 cwd=code_folder,
-                env=child_variables(project_root, os.environ),
+                env=variables_of_children(project_root),
                 start_new_session=True,
             )
         finally:
@@ -226,7 +197,8 @@ class _Watch:
         if self._deadline is not None and now >= self._deadline:
             raise ProcessEnded(
                 f"ran longer than its limit of {self._limits.seconds:g} seconds"
-                f"{self._mend('longer', 'time_limit', '4h')}"
+                f"{self._mend('longer', 'time_limit', '4h')}",
+                was_limited=True,
             )
         if self._limits.memory_bytes is not None and now >= self._next_look:
             self._check_memory(self._limits.memory_bytes)
@@ -237,7 +209,8 @@ class _Watch:
         if used > limit:
             raise ProcessEnded(
                 f"used {used / 1e6:,.0f} MB of memory, more than its limit of {limit / 1e6:,.0f} MB"
-                f"{self._mend('more', 'memory_limit', '4GB')}"
+                f"{self._mend('more', 'memory_limit', '4GB')}",
+                was_limited=True,
             )
 
     def _mend(self, what: str, argument: str, example: str) -> str:

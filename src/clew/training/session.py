@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import msgspec
 
 from clew.entities import Column, Duration, Json, ModelDeclaration, Param, RowRange
 from clew.errors import ClewError, NotFound, TrainingFailed, UsageError, did_you_mean
+from clew.tracking.children import variables_of_children
 from clew.training.fits import Fit, Memory, Recipe, Used, fit_of
-from clew.training.process import Limits, ProcessEnded, UserProcess, variables_of_children
+from clew.training.process import Limits, ProcessEnded, UserProcess
 from clew.training.project import Described
 from clew.training.protocol import Message, pack_table, unpack_error, unpack_predictions
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from clew.registry import PackageInfo, Predictions
 
 Rows: TypeAlias = "RowRange | pa.Table"
+T = TypeVar("T")
 
 # For what has no declared limit: importing a project's files, running a dataset's function.
 DESCRIBE_LIMIT = timedelta(minutes=10)
@@ -56,7 +59,7 @@ class Child:
         self._scratch = scratch.resolve()
         self._memory_limit_bytes = memory_limit_bytes
         self._memory = Memory()
-        self._n_files = 0
+        self._n_files, self._was_lost = 0, False
         self._process: UserProcess | None = None
         self.output = b""
 
@@ -124,7 +127,8 @@ class Child:
             When a file imports an optional package that is not installed.
         """
         what = f"Importing {', '.join(files)}"
-        reply = self._call(what, {"verb": "describe", "files": list(files)}, self._limits(DESCRIBE_LIMIT))
+        request = {"verb": "describe", "files": list(files)}
+        reply = self._surely(lambda: self._call(what, request, self._limits(DESCRIBE_LIMIT)))
         return msgspec.convert(reply.header["described"], list[Described])
 
     def table(self, file: str, dataset: str, text: Collection[str] = ()) -> pa.Table:
@@ -144,7 +148,7 @@ class Child:
 
         path = self._new_file("table")
         request = {"verb": "table", "file": file, "dataset": dataset, "path": str(path), "text": list(text)}
-        self._call(f"{dataset}()", request, self._limits(TABLE_LIMIT))
+        self._surely(lambda: self._call(f"{dataset}()", request, self._limits(TABLE_LIMIT)))
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
             table = reader.read_all()
         # The pages stay mapped as long as the table is used.
@@ -184,7 +188,7 @@ class Child:
             "categorical": [column.name for column in columns if column.is_categorical],
         }
         used = Used(request, declaration)
-        self._tell(used)
+        self._surely(lambda: self._tell(used))
         self._memory.used = used
 
     def fit(
@@ -252,7 +256,7 @@ class Child:
             "expected_digest": expected_digest,
         }
         recipe = Recipe(request, None, self._limits(DESCRIBE_LIMIT))
-        self._load(name, recipe)
+        self._surely(lambda: self._load(name, recipe))
         self._memory.recipes[name] = recipe
         return name
 
@@ -264,8 +268,11 @@ class Child:
         NotFound
             When the child holds no such model.
         TrainingFailed
-            When the model raises.
+            When the model raises, or ends its process twice.
         """
+        return self._surely(lambda: self._predict(fit_id, rows))
+
+    def _predict(self, fit_id: str, rows: Rows) -> Predictions:
         self._restore(fit_id)
         request: Json = {"verb": "predict", "fit": fit_id}
         if isinstance(rows, RowRange):
@@ -305,11 +312,6 @@ class Child:
         """
         from clew.registry import PackageInfo
 
-        self._restore(fit_id)
-        recipe = self._memory.recipes[fit_id]
-        if recipe.used is None:
-            raise UsageError(f"{fit_id!r} was loaded from a package already.")
-        self._tell(recipe.used)
         request = {
             "verb": "package",
             "fit": fit_id,
@@ -319,8 +321,19 @@ class Child:
             "code": code,
             "rows": None if profile_rows is None else [profile_rows.start, profile_rows.end],
         }
-        reply = self._call(f"Packaging {fit_id}", request, self._limits(TABLE_LIMIT))
+        is_ours = not any(folder.glob("*"))
+        reply = self._surely(lambda: self._package(fit_id, folder if is_ours else None, request))
         return msgspec.convert(reply.header["package"], PackageInfo)
+
+    def _package(self, fit_id: str, to_empty: Path | None, request: Json) -> Message:
+        self._restore(fit_id)
+        recipe = self._memory.recipes[fit_id]
+        if recipe.used is None:
+            raise UsageError(f"{fit_id!r} was loaded from a package already.")
+        self._tell(recipe.used)
+        for left in to_empty.glob("*") if to_empty else ():  # by a process that was lost at it
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        return self._call(f"Packaging {fit_id}", request, self._limits(TABLE_LIMIT))
 
     def knows(self, fit_id: str) -> bool:
         """Whether a model with this id was fitted or loaded here and not let go."""
@@ -342,7 +355,7 @@ class Child:
     # -- one process, and another after it -----------------------------------------------------------------
 
     def _fit(self, fit_id: str, recipe: Recipe, used: Used) -> Fit:
-        self._tell(used)
+        self._surely(lambda: self._tell(used))
         self._memory.held.discard(fit_id)
         reply = self._call(f"{used.declaration.name}()", recipe.request, recipe.limits)
         self._memory.held.add(fit_id)
@@ -397,13 +410,27 @@ class Child:
             self._process = UserProcess(self._code_folder, self._project_root)
         return self._process
 
+    def _surely(self, work: Callable[[], T]) -> T:
+        """Do what may be repeated; once more, in a new process, when the process was lost in it.
+
+        Code of the user's own may have ended it, and then will again. Else it was somebody outside: the
+        kernel that needed memory, or a person.
+        """
+        try:
+            return work()
+        except TrainingFailed:
+            if not self._was_lost:
+                raise
+            return work()
+
     def _call(self, what: str, request: Json, limits: Limits, buffers: Sequence[bytes] = ()) -> Message:
-        process = self._check_process()
+        process, self._was_lost = self._check_process(), False
         try:
             reply = process.call(request, buffers, limits)
         except ProcessEnded as ended:
             self.output = process.take_output()
             self.close()
+            self._was_lost = not ended.was_limited
             raise TrainingFailed(
                 f"{what} {ended.why}.{_last_words(self.output, self._code_folder)}", output=self.output
             ) from None

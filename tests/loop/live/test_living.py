@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import binom
 
+from clew.loop.commands import preview
 from clew.loop.trace import trace
 from clew.monitoring import list_findings
 from clew.registry import aliases, audit_log, list_versions
@@ -19,7 +21,7 @@ from clew.storage import scan
 from clew.storage.records import Failure, Prediction
 from clew.tracking import get_run
 from tests.loop import streams
-from tests.loop.live.life import BEGIN, DAY, MODEL, Life, before, living, project
+from tests.loop.live.life import BEGIN, DAY, LEARNER, MODEL, Life, before, living, project
 
 START = BEGIN + 50 * DAY
 
@@ -76,6 +78,24 @@ def test_shadow_and_canary_are_logged_beside_the_champion(flipping: Life) -> Non
     assert all(len({record.version for record in pair}) == 2 for pair in pairs)
 
 
+def test_each_stage_of_a_rollout_says_how_many_requests_both_answered(flipping: Life) -> None:
+    steps = flipping.of_kind("rollout", "promoted")
+    assert steps
+    for step in steps:
+        assert step.evidence["paired"] > 0
+        assert 0 <= step.evidence["otherwise"] < step.evidence["paired"]
+    assert "requests answered otherwise: " in flipping.of_kind("rollout")[0].sentence
+
+
+def test_a_canary_answers_its_share_of_the_keys(flipping: Life) -> None:
+    asked_in_canary = {record.request for record in flipping.logged() if record.role == "canary"}
+    rows = [r for r in flipping.logged() if r.request in asked_in_canary and r.role in ("canary", "champion")]
+    n_canary = sum(record.role == "canary" for record in rows)
+    assert len(rows) >= 80
+    fewest, most = binom.interval(0.999, len(rows), 0.2)
+    assert fewest <= n_canary <= most
+
+
 def test_rows_that_the_table_never_had_are_learned_from_the_log(flipping: Life) -> None:
     newest = list_versions(flipping.store, MODEL)[-1]
     run = get_run(flipping.store, newest.run)
@@ -125,6 +145,30 @@ def test_what_comes_after_a_moment_changes_nothing_before_it(flipping: Life, tmp
     assert told == [(e.time, e.sentence) for e in flipping.events if e.time <= moment]
 
 
+def test_a_tick_that_breaks_off_is_lived_again_from_where_the_last_one_ended(tmp_path: Path) -> None:
+    table = flipped_at_day(200, n_days=80)
+    root = project(tmp_path / "project", before(table, START))
+    with living(root, table, START) as life:
+        life.days(5)
+        # A checkpoint that cannot be written: everything of the tick is done, and none of it is kept.
+        folder, aside = life.store.folder / "loop" / MODEL, tmp_path / "aside"
+        folder.rename(aside)
+        folder.touch()
+        with pytest.raises(FileExistsError):
+            life.live.advance(life.now + DAY)
+        folder.unlink()
+        aside.rename(folder)
+        assert life.tell("pause").status == "done", "people are obeyed all the same"
+        assert life.tell("resume").status == "done"
+        life.days(10)
+        with life.store.read() as reader:
+            decisions = reader.find("decisions", {"deployment": MODEL}, ["sequence"])
+        assert [row["sequence"] for row in decisions] == list(range(1, len(decisions) + 1))
+        steps = [(row["kind"], row["at"], row["sentence"]) for row in decisions]
+        assert len(set(steps)) == len(steps)
+        assert life.status().n > 0
+
+
 # ---------------------------------------------------------------- people
 
 
@@ -161,10 +205,70 @@ def test_people_steer_a_running_model(tmp_path: Path) -> None:
         assert {entry.reason for entry in people} >= {"new stations", "complaints", "replaced", "back"}
 
 
+def test_a_rollout_stands_still_while_the_loop_is_paused(tmp_path: Path) -> None:
+    model = LEARNER.replace("rollout=", 'retrain="rows 200", rollout=')
+    root = project(tmp_path / "project", before(flipped_at_day(200, n_days=80), START), model)
+    with living(root, flipped_at_day(200, n_days=80), START) as life:
+        while not life.of_kind("gate passed"):
+            life.days(1)
+        assert life.tell("pause").status == "done"
+        n_events = len(life.events)
+        life.days(6)
+        assert len(life.events) == n_events
+        assert life.status().stage == "shadow"
+        assert life.tell("resume").status == "done"
+        life.days(3)
+        assert life.of_kind("promoted"), life.kinds()
+
+
+def test_rollback_while_a_version_is_rolled_out_ends_that_and_keeps_the_champion(tmp_path: Path) -> None:
+    table = flipped_at_day(200, n_days=80)
+    model = LEARNER.replace("rollout=", 'retrain="rows 200", rollout=')
+    root = project(tmp_path / "project", before(table, START), model)
+    with living(root, table, START) as life:
+        while not life.of_kind("gate passed"):
+            life.days(1)
+        refused = life.tell("retrain")
+        assert (refused.status, refused.result["code"]) == ("refused", "RESOURCE_CONFLICT")
+        assert "is under way" in refused.result["message"]
+        assert "would end" in preview(life.store, "rollback", MODEL, {})
+        told = life.tell("rollback", reason="not on a Friday")
+        assert (told.status, told.result["ended"], told.result["version"]) == ("done", 2, 1)
+        assert life.status().stage == "full"
+        [back] = life.of_kind("rolled back")
+        assert back.sentence == "ana says: no further with version 2: not on a Friday"
+        assert audit_log(life.store, MODEL)[0].action == "end rollout"
+        life.days(3)
+        assert {answer["version"] for answer in life.ask(life.rows_of(life.now - DAY))} == {1}
+
+
+def test_an_order_of_a_person_waits_for_nobody_and_not_for_the_end_of_a_pause(tmp_path: Path) -> None:
+    table = flipped_at_day(200, n_days=80)
+    root = project(tmp_path / "project", before(table, START), LEARNER)
+    with living(root, table, START) as life:
+        life.days(1)
+        assert life.tell("retrain", reason="first").status == "done"
+        life.days(1)
+        assert life.tell("pause").status == "done"
+        assert life.tell("retrain", reason="second").status == "done"
+        life.days(2)
+        assert len(life.of_kind("order")) == 1
+        assert life.tell("resume").status == "done"
+        life.days(1)
+        assert [order.sentence.rpartition(": ")[2] for order in life.of_kind("order")] == ["first", "second"]
+        assert "gives way to a newer one" in life.of_kind("refused")[-1].sentence
+
+
 # ---------------------------------------------------------------- candidates that go wrong
 
 FORGETFUL = """
-@clew.model(stream, metric="accuracy", margin=0.02, rollout="shadow 6d, canary 20% 1d", retrain="rows 200")
+class Sleepy(LogisticRegression):
+    def predict_proba(self, X):
+        time.sleep(0.2)
+        return super().predict_proba(X)
+
+@clew.model(stream, metric="accuracy", margin=0.02, rollout="shadow 6d, canary 20% 1d", retrain="rows 200",
+            allow_code=True)
 def learner(train):
     if len(train.y) <= {n_first}:
         return LGBMClassifier(n_estimators=30, num_leaves=7, verbose=-1).fit(train.X, train.y)
@@ -206,7 +310,8 @@ def test_a_candidate_that_fails_on_requests_is_rolled_back(tmp_path: Path) -> No
 
 
 def test_a_candidate_that_is_slow_is_rolled_back(tmp_path: Path) -> None:
-    later = "return RandomForestClassifier(1000, max_depth=4, random_state=0).fit(train.X, train.y)"
+    """It has a class of the project's own, and so a process of its own beside the worker."""
+    later = "return Sleepy().fit(train.X, train.y)"
     back, monitors, life = lived_with_candidate(
         tmp_path, later, flipped_at_day(200, n_days=80), 16, each_alone=True
     )

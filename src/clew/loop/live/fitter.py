@@ -18,7 +18,7 @@ from clew.loop.fitter import Fitter, Packaged, Rehearsal, Thread
 from clew.loop.live.rows import Answer, LiveRows
 from clew.loop.live.workshop import Workshop
 from clew.loop.standing import FittedModel, Pieces, Scored
-from clew.registry import Predictions, fetch_package
+from clew.registry import Predictions
 from clew.stats.metrics import Metric
 from clew.storage import Store
 
@@ -128,12 +128,8 @@ class LiveFitter(Fitter):
 
     def _hold(self, model: FittedModel) -> None:
         """Have the child of the moment hold a model that an earlier one made."""
-        if self.child.knows(model.name):
-            return
-        packaged = self.packages[model.name]
-        with self.store.scratch("package") as folder:
-            fetch_package(self.store, packaged.digest, folder)
-            self.child.load(folder, model.name, expected_digest=packaged.digest)
+        if not self.child.knows(model.name):
+            self.workshop.load(model.name, self.packages[model.name].digest)
 
     def forget(self, model: FittedModel) -> None:
         self._scored.pop(model.name, None)

@@ -15,8 +15,15 @@ import numpy as np
 from clew.config import Settings
 from clew.datasets import feature_names, get_snapshot
 from clew.entities import Decision, Json, Param, Version
-from clew.errors import ClewError, UsageError
-from clew.loop.commands import Command, carry_out, moved_sentence, version_to_promote, waiting
+from clew.errors import ClewError, Conflict, UsageError
+from clew.loop.commands import (
+    Command,
+    carry_out,
+    moved_sentence,
+    rollout_to_end,
+    version_to_promote,
+    waiting,
+)
 from clew.loop.first import FirstChampion, first_champion, first_decision
 from clew.loop.fitter import Packaged, Thread
 from clew.loop.history import History
@@ -45,6 +52,9 @@ ROOM_FOR_ROWS = 4096
 
 TRY_AGAIN = timedelta(days=1)
 """When a model that could not go live is tried again: by then there may be more rows."""
+
+GO_ON_AGAIN = timedelta(minutes=10)
+"""When one that has lived and could not go on is tried again: nothing watches it until then."""
 
 ROLLOUT_LOOK = timedelta(minutes=1)
 """How often a rollout's requests are looked at between ticks, so that a fault does not wait for the next."""
@@ -87,7 +97,7 @@ class LiveModel:
         self.deployment = described.model.name
         self.status, self.sentence = "new", ""
         self.next_tick: datetime | None = None
-        self._n_ticks = 0
+        self._n_ticks, self._has_lived = 0, False
         self._loop: ModelLoop | None = None
         self._lock = threading.RLock()
         self._workshop = Workshop(around.store, around.project, described, self._completed)
@@ -101,14 +111,16 @@ class LiveModel:
             ensure_deployment(store, self.deployment, "live", declaration.name, declaration, now)
             try:
                 checkpoint = load_checkpoint(store, self.deployment)
+                self._has_lived = checkpoint is not None
                 if checkpoint is None:
                     self._go_live(now)
                 else:
                     self._go_on(checkpoint, now)
+                self._has_lived = True
             except ClewError as error:
                 # The other models of the project go live all the same; this one says what it waits for.
                 self.status, self.sentence = "waiting", str(error).partition("\n")[0]
-                self.next_tick = now + TRY_AGAIN
+                self.next_tick = now + (GO_ON_AGAIN if self._has_lived else TRY_AGAIN)
                 log.warning("a model cannot go live", extra={"model": self.deployment, "why": self.sentence})
                 self._tell(now, "not live", f"{self.deployment} cannot go live: {self.sentence}")
 
@@ -117,7 +129,7 @@ class LiveModel:
         """When it has something to do: a tick, or the end of a rollout's stage."""
         if self.next_tick is None or self._loop is None or self._loop.releasing is None:
             return self.next_tick
-        ends = self._desk.stage_ends
+        ends = None if self.status == "paused" else self._desk.stage_ends
         return self.next_tick if ends is None else min(self.next_tick, max(ends, self._lived_until))
 
     def advance(self, until: datetime) -> None:
@@ -139,15 +151,20 @@ class LiveModel:
 
     def _live(self, now: datetime) -> None:
         assert self._loop is not None  # noqa: S101 - advance() looked
-        self._fitter.wake()
-        self._world.take_in(now, grace=self._policy.tick)
-        self._loop.is_paused = self.status == "paused"
-        self._loop.tick(now)
-        self._lived_until = now + timedelta(microseconds=1)
-        if self.next_tick is not None and now >= self.next_tick:
-            self._n_ticks += 1
-            self.next_tick += self._policy.tick
-        self._save(now)
+        try:
+            self._fitter.wake()
+            self._world.take_in(now, grace=self._policy.tick)
+            self._loop.is_paused = self._desk.is_held = self.status == "paused"
+            self._loop.tick(now)
+            self._lived_until = now + timedelta(microseconds=1)
+            if self.next_tick is not None and now >= self.next_tick:
+                self._n_ticks += 1
+                self.next_tick += self._policy.tick
+            self._save(now)
+        except BaseException:
+            # Half a tick is in memory: the next try begins where the checkpoint of the last one stands.
+            self._loop = None
+            raise
 
     def rest(self, idle_seconds: float) -> None:
         """Let the children go when nothing was asked of them for so long."""
@@ -362,12 +379,14 @@ class LiveModel:
             return len(told)
 
     def _obey(self, command: Command, now: datetime) -> Json:
+        if self._loop is None and self._has_lived:
+            self.start(now)
         if self._loop is None:
             raise UsageError(f"{self.deployment} is not live: {self.sentence or 'it has not begun yet'}")
         self._fitter.wake()
         actions: dict[str, Callable[[Command, datetime], Json]] = {
             "promote": self._promote,
-            "rollback": self._promote,
+            "rollback": self._roll_back,
             "pause": self._set_status,
             "resume": self._set_status,
             "retire": self._set_status,
@@ -376,6 +395,29 @@ class LiveModel:
         result = actions[command.verb](command, now)
         self._save(now)
         return result
+
+    def _roll_back(self, command: Command, now: datetime) -> Json:
+        number = rollout_to_end(self._around.store, command.verb, self.deployment, command.arguments)
+        return self._promote(command, now) if number is None else self._end_rollout(number, command, now)
+
+    def _end_rollout(self, number: int, command: Command, now: datetime) -> Json:
+        assert self._loop is not None  # noqa: S101 - _obey() looked
+        model, champion = self._model_of(number), self._desk.versions[self._loop.champion.name].number
+        evidence = {"command": command.id, "version": number, "champion": champion}
+        sentence = f"{command.actor} says: no further with version {number}: {command.reason}"
+        facts = evidence | {"actor": command.actor}
+        self._world.decided(Decision("rolled back", now, sentence, facts), model)
+        with self._around.store.write() as tx:
+            record_audit(
+                tx, now=now, actor=command.actor, action="end rollout", subject=self.deployment,
+                reason=command.reason, evidence=evidence,
+            )  # fmt: skip
+        self._desk.withdraw(now, "a person ended its rollout")
+        self._traffic.end_trial(now)
+        self._loop.releasing = None
+        self._loop.banish(model)
+        told = f"the rollout of version {number} has ended; version {champion} goes on answering"
+        return {"sentence": told, "version": champion, "before": champion, "ended": number}
 
     def _promote(self, command: Command, now: datetime) -> Json:
         number, before = version_to_promote(
@@ -439,6 +481,12 @@ class LiveModel:
 
     def _retrain(self, command: Command, now: datetime) -> Json:
         assert self._loop is not None  # noqa: S101 - _obey() looked
+        if self._loop.releasing is not None:
+            raise Conflict(
+                f"A release of {self._loop.releasing.name} is under way, fitted on all that was known when it"
+                f" began; ask again when it is over, or end it first: clew rollback {self.deployment}"
+                " --reason '…'"
+            )
         self._loop.orders.ask(f"{command.actor} asked: {command.reason}")
         with self._around.store.write() as tx:
             record_audit(

@@ -13,6 +13,7 @@ from clew.entities import Param
 from clew.loop.live.checkpoints import all_positions
 from clew.loop.live.model import LiveModel, LiveStatus, Surroundings
 from clew.storage import Compaction, compact
+from clew.tracking import fail_lost_runs
 
 T = TypeVar("T")
 
@@ -32,12 +33,13 @@ class Live:
             LiveModel(around, described, params[described.model.name])
             for described in around.project.described
         ]
-        self._store = around.store
+        self._store, self._clock = around.store, around.clock
         self._threads = ThreadPoolExecutor(max(1, len(self._models)), thread_name_prefix="clew loop")
         self._advancing = threading.Lock()
 
     def start(self, now: datetime) -> None:
         """Go live: models that lived before go on, the others get their first champions."""
+        fail_lost_runs(self._store, "live/", self._clock())
         self._each(lambda model: model.start(now))
 
     @property

@@ -99,6 +99,10 @@ class LiveTraffic:
         self.trial.n_told += n_new
         return n_new
 
+    def paired(self, candidate: FittedModel) -> Json:  # noqa: ARG002
+        period = None if self.trial is None else self.trial.period
+        return {} if period is None else {"paired": period.n_timed, "otherwise": period.n_other}
+
     def fault(self, candidate: FittedModel, now: datetime) -> Finding | None:  # noqa: ARG002
         if self.trial is None:
             return None
@@ -237,7 +241,9 @@ class LiveTraffic:
 def _request(number: int, one: Prediction | Failure, other: Prediction | Failure) -> Request:
     mine, theirs = (one, other) if one.version == number else (other, one)
     times = [each.microseconds if isinstance(each, Prediction) else None for each in (theirs, mine)]
-    return Request(times[0], times[1], mine.error if isinstance(mine, Failure) else "")
+    if isinstance(mine, Failure) or isinstance(theirs, Failure):
+        return Request(times[0], times[1], mine.error if isinstance(mine, Failure) else "")
+    return Request(times[0], times[1], is_other=mine.predicted != theirs.predicted)
 
 
 def _differs(record: Prediction, predicted: Any, probabilities: np.ndarray | None, place: int) -> bool:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from clew.datasets import list_datasets, prepare, read_rows, take_snapshot
 from clew.entities import ModelDeclaration, RowRange, Snapshot
 from clew.loop.live.rows import positions_of
+from clew.registry import fetch_package
 from clew.storage import Store
 from clew.training import Child, Described
 
@@ -51,6 +52,7 @@ class Workshop:
         self._places: dict[Any, int] = {}
         self._read: tuple[Any, datetime] | None = None
         self._children = ExitStack()
+        self._packages: Path | None = None
         self._child: Child | None = None
         self._checker: Child | None = None
         self._used_at = time.monotonic()
@@ -79,6 +81,18 @@ class Workshop:
             self._use(self._checker)
         return self._checker
 
+    def load(self, name: str, digest: str) -> None:
+        """Have the child that fits hold a packaged model.
+
+        The package lies there as long as the children live: a process that is lost is replaced by another,
+        which reads it again.
+        """
+        child = self.child
+        if self._packages is None:
+            self._packages = self._children.enter_context(self.store.scratch("packages"))
+        fetch_package(self.store, digest, self._packages / digest)
+        child.load(self._packages / digest, name, expected_digest=digest)
+
     def _start(self, name: str) -> Child:
         scratch = self._children.enter_context(self.store.scratch(name))
         return self._children.enter_context(Child.start(self._project.folder, self._project.root, scratch))
@@ -102,7 +116,7 @@ class Workshop:
 
     def close(self) -> None:
         """End the children; they start again when they are needed."""
-        self._child = self._checker = None
+        self._child = self._checker = self._packages = None
         self._children.close()
 
     # -- the table ---------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from clew.loop.live.fitter import LiveFitter
 from clew.loop.live.rows import Added, LiveRows
 from clew.loop.live.traffic import LiveTraffic
 from clew.loop.policy import Policy
-from clew.loop.recording import record_decision
+from clew.loop.recording import free_number, record_decision
 from clew.loop.release import ReleaseDesk
 from clew.loop.result import Event
 from clew.loop.simulation import QUIET
@@ -209,8 +209,8 @@ class LiveWorld:
         return identity
 
     def decided(self, decision: Decision, about: FittedModel | None) -> None:
-        self.n_decisions += 1
         with self.store.write() as tx:
+            self.n_decisions = free_number(tx, self.deployment, self.n_decisions + 1, decision)
             identity = record_decision(
                 tx, self.deployment, self.n_decisions, decision, about=about, champion=self.champion
             )
