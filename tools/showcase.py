@@ -49,6 +49,10 @@ WORDS = {
     "backtest": "a whole backtest",
     "betting": "evidence of harm, a row",
     "binning": "counting values for drift",
+    "footprint": "memory of `clew up` at rest",
+    "prediction_log": "logging an answer, moving it to Parquet included",
+    "row_prediction": "a row answered by a package",
+    "serving": "a row answered over HTTP, all included",
     "startup": "`clew --help`",
 }
 """What the table calls a benchmark whose own name says too little."""

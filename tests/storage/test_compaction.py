@@ -29,7 +29,7 @@ from clew.storage import (
 )
 from clew.storage.log_columns import KINDS, LogRow, joined, records_of, table_of
 from clew.storage.log_segments import HEADER_BYTES, list_segments, segment_path
-from clew.storage.records import Label, Prediction, Record
+from clew.storage.records import Label, Prediction, Record, decode_lean_record, encode_record
 from tests.storage import log_records, processes
 from tests.storage.conftest import NOW
 from tests.storage.log_records import DAY, NOON, label, mixed, prediction
@@ -263,7 +263,7 @@ def test_an_id_of_nothing_is_not_found(store: Store) -> None:
 
 
 def log_rows(given: list[Record]) -> list[LogRow]:
-    return [LogRow(1, 1, n, record) for n, record in enumerate(given)]
+    return [LogRow(1, 1, n, decode_lean_record(encode_record(record))) for n, record in enumerate(given)]
 
 
 @hypothesis_settings(max_examples=100, deadline=None)

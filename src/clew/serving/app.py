@@ -1,33 +1,34 @@
-"""HTTP around predictions and labels: routes, limits, and the thin layer that speaks ASGI."""
+"""What a worker answers: routes, limits, and which requests may be answered while others wait."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
+from urllib.parse import unquote
 
+import httptools
 import msgspec
 
 from clew.config import ServingSettings
+from clew.serving.connections import Answer, Pending
 from clew.serving.door import Door
 from clew.serving.figures_file import WorkerFigures
 from clew.serving.first_answers import FirstAnswers
 from clew.serving.labels import read_labels
 from clew.serving.predict import Beside, Predictor
 from clew.serving.recorder import Recorder
-from clew.serving.refusals import LATER, Headers, Refused
+from clew.serving.refusals import LATER, Refused
 from clew.serving.routing_table import RoutingTable
 
 log = logging.getLogger("clew.serving")
 
-Scope: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Action: TypeAlias = Literal["predict", "labels", "health"]
 
 LARGE_BODY_BYTES = 32_768
@@ -54,14 +55,25 @@ ROUTES = (
 """All that a worker answers. Every request, whatever its path, passes through the same `Door`."""
 
 
-class Answer(NamedTuple):
-    status: int
-    body: bytes
-    headers: Headers = ()
+class Asked(NamedTuple):
+    """What a worker knows of a request by its head.
+
+    Attributes
+    ----------
+    name
+        The model's.
+    key
+        Its ``Idempotency-Key``.
+    """
+
+    action: Action
+    name: str
+    actor: str
+    key: bytes | None
 
 
 class Application:
-    """What a worker answers, as an ASGI application.
+    """What a worker answers.
 
     Attributes
     ----------
@@ -96,96 +108,77 @@ class Application:
         self._slow.shutdown()
         self._beside.shutdown(cancel_futures=True)
 
-    # -- ASGI ------------------------------------------------------------------------------------------
+    # -- requests --------------------------------------------------------------------------------------
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        figures = self._figures
-        figures.n_in_flight += 1
-        figures.n_requests += 1
-        try:
-            status, body, headers = await self._answered(scope, receive)
-        finally:
-            figures.n_in_flight -= 1
-        length = b"%d" % len(body)
-        start = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
-        await send({"type": "http.response.start", "status": status, "headers": start})
-        await send({"type": "http.response.body", "body": body})
-
-    async def _answered(self, scope: Scope, receive: Receive) -> Answer:
+    def admit(self, method: bytes, url: bytes, headers: dict[bytes, bytes]) -> Asked | Answer:
+        """Who asks, and for what; or already the answer."""
         name = ""
         try:
-            headers = dict(scope["headers"])
-            rule, name = _rule_of(scope["path"])
+            path, rule, name = _rule_of(url)
             needs_token = rule is None or rule.needs_token
-            table = self.table
-            actor = self._door.admit(headers, table, needs_token=needs_token)
-            _require(rule, scope)
-            if rule is None or rule.action == "health":
+            actor = self._door.admit(headers, self.table, needs_token=needs_token)
+            if rule is None or method.decode() != rule.method:
+                raise _no_such(path, rule, method.decode())
+            if rule.action == "health":
                 return self._health()
-            if scope.get("n_waiting", 0) > self._settings.max_waiting:
+            if self._figures.n_in_flight > self._settings.max_waiting:
                 raise _too_busy(self._settings.max_waiting)
-            body = await self._body(receive)
-            key = headers.get(b"idempotency-key")
-            if key is None and not self._is_slow(rule.action, table, name, body):
-                return self._handle(rule.action, name, body, actor)
-            work = asyncio.get_running_loop().run_in_executor
-            return await work(self._slow, self._handle_slowly, rule.action, name, body, actor, key)
+            return Asked(rule.action, name, actor, headers.get(b"idempotency-key"))
         except Refused as refused:
-            self._figures.refuse(name if name in self.table.deployments else "", refused.code)
-            return Answer(refused.status, refused.body(), refused.headers)
+            return self.refuse(refused, name)
+
+    def answer(self, asked: Asked, body: bytes) -> Pending:
+        """Answer at once, or on the thread for what takes long."""
+        if asked.key is None and not self._is_slow(asked, body):
+            return self._answered(asked, body)
+        return asyncio.get_running_loop().run_in_executor(self._slow, self._answered, asked, body)
+
+    def refuse(self, refused: Refused, name: str = "") -> Answer:
+        self._figures.refuse(name if name in self.table.deployments else "", refused.code)
+        return Answer(refused.status, refused.body(), refused.headers)
+
+    def _answered(self, asked: Asked, body: bytes) -> Answer:
+        try:
+            if asked.key is None:
+                return Answer(200, self._handle(asked, body))
+            with self._first_answers.claim(
+                asked.key, f"{asked.action}/{asked.name}", asked.actor, body
+            ) as claim:
+                if claim.answer is not None:
+                    return Answer(200, claim.answer)
+                answer = self._handle(asked, body, claim.name)
+                claim.keep(answer)
+                return Answer(200, answer)
+        except Refused as refused:
+            return self.refuse(refused, asked.name)
         # The last line of defence: whatever went wrong, this request gets an answer and others go on.
         except Exception:
             log.exception("a request failed")
-            self._figures.refuse("", "INTERNAL_ERROR")
             broken = Refused(500, "INTERNAL_ERROR", "The request failed inside the server; its log says why.")
-            return Answer(broken.status, broken.body())
+            return self.refuse(broken)
 
-    async def _body(self, receive: Receive) -> bytes:
-        most = self._settings.max_body_bytes
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _gone()
-        body: bytes = message["body"]
-        if message["more_body"]:
-            body = await _rest_of(body, receive, most)
-        if len(body) > most:
-            raise _too_large(most)
-        return body
-
-    # -- answering -------------------------------------------------------------------------------------
-
-    def _is_slow(self, action: Action, table: RoutingTable, name: str, body: bytes) -> bool:
+    def _is_slow(self, asked: Asked, body: bytes) -> bool:
         if len(body) > LARGE_BODY_BYTES:
             return True
-        served = table.deployments.get(name) if action == "predict" else None
+        served = self.table.deployments.get(asked.name) if asked.action == "predict" else None
         if served is None or served.champion is None:
             return False
         return not (
             served.champion.is_quick(1) and (served.candidate is None or served.candidate.is_quick(1))
         )
 
-    def _handle_slowly(self, action: Action, name: str, body: bytes, actor: str, key: bytes | None) -> Answer:
-        if key is None:
-            return self._handle(action, name, body, actor)
-        with self._first_answers.claim(key, f"{action}/{name}", actor, body) as claim:
-            if claim.answer is not None:
-                return Answer(200, claim.answer)
-            answer = self._handle(action, name, body, actor, claim.name)
-            claim.keep(answer.body)
-            return answer
-
-    def _handle(self, action: Action, name: str, body: bytes, actor: str, request: str = "") -> Answer:
-        served = self.table.deployment(name)
+    def _handle(self, asked: Asked, body: bytes, request: str = "") -> bytes:
+        served = self.table.deployment(asked.name)
         now = self._now()
-        if action == "labels":
+        if asked.action == "labels":
             max_rows = self._settings.max_rows
-            labels = read_labels(served, body, now=now, actor=actor, max_rows=max_rows)
+            labels = read_labels(served, body, now=now, actor=asked.actor, max_rows=max_rows)
             if labels:
                 self._recorder.append_or_refuse(labels)
             self._figures.n_labels += len(labels)
-            return Answer(200, msgspec.json.encode({"accepted": len(labels)}))
+            return msgspec.json.encode({"accepted": len(labels)})
         request = request or f"{self._worker}-{next(self._numbers):x}"
-        return Answer(200, self._predictor.predict(served, body, now, request))
+        return self._predictor.predict(served, body, now, request)
 
     def _health(self) -> Answer:
         state = {"status": "ready" if self.is_ready else "loading", "worker": self._figures.worker}
@@ -213,54 +206,29 @@ class Application:
                 self._n_beside -= 1
 
 
-def _rule_of(path: str) -> tuple[RouteRule | None, str]:
+@functools.lru_cache(100)  # a caller asks for the same again and again
+def _rule_of(url: bytes) -> tuple[str, RouteRule | None, str]:
+    """The path that was asked for, the route there, and the name of the model behind it."""
+    try:
+        path = unquote(httptools.parse_url(url).path or b"")
+    except httptools.HttpParserInvalidURLError:
+        path = url.decode("latin-1")
     for rule in ROUTES:
         if path.startswith(rule.prefix) and rule.prefix.endswith("/"):
-            return rule, path[len(rule.prefix) :]
+            return path, rule, path[len(rule.prefix) :]
         if path == rule.prefix:
-            return rule, ""
-    return None, ""
+            return path, rule, ""
+    return path, None, ""
 
 
-def _require(rule: RouteRule | None, scope: Scope) -> None:
+def _no_such(path: str, rule: RouteRule | None, method: str) -> Refused:
     if rule is None:
         known = ", ".join(
-            f"{rule.method} {rule.prefix}{'{model}' * rule.prefix.endswith('/')}" for rule in ROUTES
+            f"{each.method} {each.prefix}{'{model}' * each.prefix.endswith('/')}" for each in ROUTES
         )
-        message = f"There is no {scope['path']!r} here; there are {known}."
-        raise Refused(404, "RESOURCE_DOES_NOT_EXIST", message)
-    if scope["method"] != rule.method:
-        message = f"{scope['path']!r} takes {rule.method}, not {scope['method']}."
-        raise Refused(405, "METHOD_NOT_ALLOWED", message, headers={"Allow": rule.method})
-
-
-async def _rest_of(body: bytes, receive: Receive, most: int) -> bytes:
-    """The rest of a body that came in pieces; of one that is too large only the length is of interest."""
-    pieces, n_bytes = [body], len(body)
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _gone()
-        n_bytes += len(message["body"])
-        if n_bytes <= most:
-            pieces.append(message["body"])
-        elif n_bytes > 4 * most:
-            # Read on for a while, as a caller who is still sending would not see the answer; not for ever.
-            raise _too_large(most, is_unread=True)
-        if not message["more_body"]:
-            break
-    if n_bytes > most:
-        raise _too_large(most)
-    return b"".join(pieces)
-
-
-def _gone() -> Refused:
-    return Refused(400, "CLIENT_GONE", "The caller went away before the request was complete.")
-
-
-def _too_large(most: int, *, is_unread: bool = False) -> Refused:
-    message = f"The body has more than {most:,} bytes (serving.max_body_bytes). Send the rows in parts."
-    return Refused(413, "BODY_TOO_LARGE", message, headers={"Connection": "close"} if is_unread else None)
+        return Refused(404, "RESOURCE_DOES_NOT_EXIST", f"There is no {path!r} here; there are {known}.")
+    message = f"{path!r} takes {rule.method}, not {method}."
+    return Refused(405, "METHOD_NOT_ALLOWED", message, headers={"Allow": rule.method})
 
 
 def _too_busy(most: int) -> Refused:

@@ -17,20 +17,19 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
-import uvicorn
 import uvloop
 
 from clew.config import Settings, load_settings
 from clew.serving import fleet
 from clew.serving.app import Application
-from clew.serving.connections import Connection, close_slow
+from clew.serving.connections import Connections
 from clew.serving.doorbell import Doorbell
 from clew.serving.figures_file import WorkerFigures, remove_figures, write_figures
 from clew.serving.first_answers import FirstAnswers
@@ -47,14 +46,13 @@ ASK_STORE_SECONDS = 0.2
 TRY_AGAIN_SECONDS = 5.0
 LOADED_WITHIN_SECONDS = 20.0
 FIGURES_SECONDS = 1.0
-KEEP_ALIVE_SECONDS = 75
+BACKLOG = 2048
 
 
 def main(arguments: list[str]) -> int:
     root, listening, lifeline = Path(arguments[0]), int(arguments[1]), int(arguments[2])
     threading.Thread(target=_end_with_parent, args=[lifeline], name="lifeline", daemon=True).start()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     settings = load_settings(root)
     with open_store(settings, now=_wall_clock()) as store:
         worker = fleet.join(store, _wall_clock())
@@ -90,61 +88,37 @@ def serve(settings: Settings, store: Store, worker: int, listening: socket.socke
             thread.start()
             stack.callback(thread.join)
         stack.callback(stopping.set)
-        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_listen(settings, app, listening))
+        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_listen(settings, app, figures, listening))
 
 
-async def _until_loaded(app: Application, server: Server) -> None:
+async def _listen(
+    settings: Settings, app: Application, figures: WorkerFigures, listening: socket.socket
+) -> None:
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await _until_loaded(app, stopping)
+    timeout = settings.serving.timeout_seconds
+    connections = Connections(app, figures, settings.serving.max_body_bytes)
+    server = await loop.create_server(connections.connect, sock=listening, backlog=BACKLOG)
+    sweeping = loop.create_task(connections.close_slow(timeout))
+    try:
+        await stopping.wait()
+        server.close()
+        await connections.finish(timeout)
+    finally:
+        sweeping.cancel()
+
+
+async def _until_loaded(app: Application, stopping: asyncio.Event) -> None:
     """Take no connection before there is something to answer with: it waits for a worker that can.
 
     After some patience it answers all the same, so that somebody may be told what is wrong.
     """
     give_up = time.monotonic() + LOADED_WITHIN_SECONDS
     # Looked at and not waited for: another thread loads, and a signal may end the wait as well.
-    while not app.is_ready and not server.should_exit and time.monotonic() < give_up:  # noqa: ASYNC110
+    while not app.is_ready and not stopping.is_set() and time.monotonic() < give_up:  # noqa: ASYNC110
         await asyncio.sleep(LOOK_AT_DOORBELL_SECONDS)
-
-
-async def _listen(settings: Settings, app: Application, listening: socket.socket) -> None:
-    timeout = settings.serving.timeout_seconds
-    config = uvicorn.Config(
-        app,
-        http=Connection,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=max(1, round(timeout)),
-    )
-    server = Server(config)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
-    await _until_loaded(app, server)
-    sweeping = loop.create_task(_close_slow_callers(server, timeout))
-    try:
-        await server.serve(sockets=[listening])
-    finally:
-        sweeping.cancel()
-
-
-class Server(uvicorn.Server):
-    """A server that leaves signals to the worker, which has more to end than the server."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    def stop(self) -> None:
-        self.should_exit = True
-
-
-async def _close_slow_callers(server: Server, timeout_seconds: float) -> None:
-    while True:
-        await asyncio.sleep(min(1.0, timeout_seconds / 4))
-        close_slow(server.server_state.connections, timeout_seconds)
 
 
 class Follower:

@@ -64,9 +64,17 @@ def parse_prediction_id(text: str) -> tuple[int, int, int]:
 
 @dataclass(slots=True)
 class _OwnSegment:
-    """The segment that a writer writes: `end` is where the next record goes."""
+    """The segment that a writer writes.
 
-    number: int
+    Attributes
+    ----------
+    prefix
+        What the ids of its records begin with.
+    end
+        Where the next record goes.
+    """
+
+    prefix: str
     descriptor: int
     salt: int
     end: int = HEADER_BYTES
@@ -135,16 +143,16 @@ class LogWriter:
         DataError
             When a value cannot be kept, such as an integer of more than 64 bits.
         """
-        contents = [_encoded(record) for record in records]
-        if not contents:
+        if not records:
             return []
         with self._lock:
             segment = self._writable()
-            frames, ids, end = [], [], segment.end
-            for content in contents:
-                frame = framed(content, segment.salt, end)
+            prefix, salt, end = segment.prefix, segment.salt, segment.end
+            frames, ids = [], []
+            for record in records:
+                frame = framed(_encoded(record), salt, end)
                 frames.append(frame)
-                ids.append(f"{self._worker:x}-{segment.number:x}-{end:x}")
+                ids.append(f"{prefix}{end:x}")
                 end += len(frame)
             self._write(segment, frames)
             segment.end = end
@@ -192,7 +200,7 @@ class LogWriter:
 
     def _write(self, segment: _OwnSegment, frames: list[bytes]) -> None:
         n_written = 0
-        joined = frames[0] if len(frames) == 1 else b"".join(frames)
+        joined = b"".join(frames)
         try:
             n_written = os.pwrite(segment.descriptor, joined, segment.end)
             if n_written < len(joined):
@@ -242,7 +250,7 @@ class LogWriter:
             if newest == number:
                 salt = int.from_bytes(os.urandom(4), "little")
                 if os.pwrite(descriptor, header(salt), 0) == HEADER_BYTES:
-                    return _OwnSegment(number, descriptor, salt)
+                    return _OwnSegment(f"{self._worker:x}-{number:x}-", descriptor, salt)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except BaseException:
             path.unlink(missing_ok=True)

@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from clew.storage.log import prediction_id
-from clew.storage.records import Failure, Label, Prediction, Record
+from clew.storage.records import Failure, Label, LeanPrediction, Prediction, Record
 
 Kind: TypeAlias = Literal["p", "f", "l"]
 
@@ -29,8 +30,8 @@ _TIME = pa.timestamp("us", "UTC")
 _TEXT, _WHOLE = pa.string(), pa.int64()
 
 
-class LogRow(NamedTuple):
-    """A record and the place where it was logged."""
+class LogRow(msgspec.Struct, frozen=True, gc=False):
+    """A record, a prediction as a `LeanPrediction`, and the place where it was logged."""
 
     worker: int
     segment: int
@@ -39,6 +40,7 @@ class LogRow(NamedTuple):
 
 
 KINDS: dict[type[Record], Kind] = {Prediction: "p", Failure: "f", Label: "l"}
+LEAN_KINDS: dict[type[Record], Kind] = KINDS | {LeanPrediction: "p"}
 
 TIME_OF: dict[Kind, str] = {"p": "event_time", "f": "event_time", "l": "received_at"}
 """Which column says when, by kind."""
@@ -87,8 +89,8 @@ def table_of(kind: Kind, rows: Sequence[LogRow]) -> Any:
     ordered = sorted(rows, key=_TIMES[kind])
     records = [row.record for row in ordered]
     columns: dict[str, tuple[Any, Any]] = {}
-    for at, name in enumerate(PLACE):
-        columns[name] = _fixed(name, [row[at] for row in ordered], _WHOLE)
+    for name in PLACE:
+        columns[name] = _fixed(name, list(map(attrgetter(name), ordered)), _WHOLE)
     for name, column_type in _COLUMNS[kind].items():
         values = list(map(attrgetter(name), records))
         columns[name] = _typed(name, values) if column_type is ANY else _fixed(name, values, column_type)
@@ -138,29 +140,20 @@ def _as_json(values: Iterable[Any]) -> Any:
 
 
 def _features(records: Sequence[Any]) -> dict[str, tuple[Any, Any]]:
-    shapes: dict[tuple[str, ...], list[int]] = {}
-    for at, record in enumerate(records):
-        shapes.setdefault(record.names, []).append(at)
-    values: dict[str, Sequence[Any]] = {}
-    shape_of = [0] * len(records)
-    for number, (names, places) in enumerate(shapes.items()):
-        asked = zip(*(records[at].features for at in places), strict=True)
-        for name, column in zip(names, asked, strict=True):
-            if len(shapes) == 1:
-                values[name] = column
-            else:
-                _scatter(values.setdefault(name, [None] * len(records)), places, column)
-        for at in places:
-            shape_of[at] = number
-    shape_names = pa.array([json.dumps(names, ensure_ascii=False) for names in shapes], _TEXT)
-    named = pa.DictionaryArray.from_arrays(pa.array(shape_of, pa.int32()), shape_names)
-    columns = {"names": (pa.field("names", _TEXT), named.cast(_TEXT))}
+    asked = [bytes(record.names) for record in records]
+    shapes: dict[bytes, list[str]] = {names: msgspec.msgpack.decode(names) for names in dict.fromkeys(asked)}
+    texts = {names: json.dumps(shape, ensure_ascii=False) for names, shape in shapes.items()}
+    features = [record.features for record in records]
+    if len(shapes) == 1:  # as nearly always, and column by column is much faster
+        [shape] = shapes.values()
+        values = {name: [each[at] for each in features] for at, name in enumerate(shape)}
+    else:
+        values = {name: [None] * len(records) for shape in shapes.values() for name in shape}
+        for at, (names, given) in enumerate(zip(asked, features, strict=True)):
+            for name, value in zip(shapes[names], given, strict=True):
+                values[name][at] = value
+    columns = {"names": _fixed("names", [texts[names] for names in asked], _TEXT)}
     return columns | {FEATURE + name: _typed(FEATURE + name, column) for name, column in values.items()}
-
-
-def _scatter(target: Any, places: list[int], column: Iterable[Any]) -> None:
-    for at, value in zip(places, column, strict=True):
-        target[at] = value
 
 
 # ---------------------------------------------------------------- joining

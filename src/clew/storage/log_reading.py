@@ -19,7 +19,7 @@ from clew.storage.log_segments import (
     record_end,
     segment_path,
 )
-from clew.storage.records import Record, decode_record
+from clew.storage.records import Record, decode_lean_record, decode_record
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -189,13 +189,13 @@ def _parts_and_raw_rows(
 def _raw_rows(
     segment: SegmentFile, deployment: str, kind: Kind, start: datetime | None, end: datetime | None
 ) -> Iterator[LogRow]:
-    from clew.storage.log_columns import KINDS, TIME_OF, LogRow
+    from clew.storage.log_columns import LEAN_KINDS, TIME_OF, LogRow
 
     first, last = _microseconds(start), _microseconds(end)
     with OpenSegment(segment.path) as opened:
         for offset, content in opened.contents():
-            record = decode_record(content)
-            if record.deployment != deployment or KINDS[type(record)] != kind:
+            record = decode_lean_record(content)
+            if record.deployment != deployment or LEAN_KINDS[type(record)] != kind:
                 continue
             time = getattr(record, TIME_OF[kind])
             if (first is None or time >= first) and (last is None or time < last):
