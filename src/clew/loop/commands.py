@@ -5,6 +5,7 @@ A command is written down with its actor and reason before anything is done, and
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias, get_args
 
 from clew.entities import Json, Route
-from clew.errors import AliasMoved, ClewError, NotFound, UsageError, did_you_mean
+from clew.errors import AliasMoved, ClewError, NotFound, StoreBusy, UsageError, did_you_mean
 from clew.registry import aliases, audit_log, get_version, list_versions, move_alias, record_audit
 from clew.registry.routes import get_route, move_route
 from clew.storage import Reader, Store
+
+log = logging.getLogger("clew.loop")
 
 Verb: TypeAlias = Literal["promote", "rollback", "pause", "resume", "retrain", "retire"]
 VERBS: tuple[str, ...] = get_args(Verb)
@@ -24,7 +27,11 @@ Status: TypeAlias = Literal["waiting", "done", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command of a person; `result` says in a sentence what came of it."""
+    """One command of a person.
+
+    `result` says in a sentence what came of it; of one that was refused in a message, with the error's code,
+    HTTP status and exit code.
+    """
 
     id: str
     deployment: str
@@ -102,18 +109,39 @@ def outcome(store: Store, identity: str) -> Command:
 
 
 def carry_out(store: Store, command: Command, act: Callable[[Command], Json], now: datetime) -> Command:
-    """Do what a command says, and write down what came of it: a refusal is an outcome, too."""
+    """Do what a command says, and write down what came of it: a refusal is an outcome, too.
+
+    Raises
+    ------
+    StoreBusy
+        When another program holds the store; the command goes on waiting.
+    """
+    status: Status = "refused"
     try:
         status, result = "done", act(command)
+    except StoreBusy:
+        raise
     except ClewError as error:
-        status, result = (
-            "refused",
-            {"message": str(error), "code": error.error_code, "status": error.http_status},
+        result = _refusal(error)
+    # A command that fails in a way that nobody foresaw must not be tried for ever: those behind it wait.
+    except Exception as error:
+        log.exception("a command failed", extra={"command": command.id, "verb": command.verb})
+        result = _refusal(
+            ClewError(f"{command.verb} failed inside Clew: {type(error).__name__}. Its log says where.")
         )
     with store.write() as tx:
         values = {"status": status, "result": result, "done_at": now}
         tx.update("commands", {"id": command.id, "status": "waiting"}, values)
     return outcome(store, command.id)
+
+
+def _refusal(error: ClewError) -> Json:
+    return {
+        "message": str(error),
+        "code": error.error_code,
+        "status": error.http_status,
+        "exit_code": error.exit_code,
+    }
 
 
 def execute_here(store: Store, identity: str, now: datetime) -> Command:
@@ -168,10 +196,7 @@ def version_to_promote(
     AliasMoved
         When the champion is another one than ``expected`` says.
     """
-    champion = aliases(store, deployment).get("champion")
-    expected = arguments.get("expected", champion)
-    if expected != champion:
-        raise AliasMoved(deployment, "champion", expected, champion)
+    champion = champion_as_expected(store, deployment, arguments)
     wanted = arguments.get("version" if verb == "promote" else "to")
     if wanted is None:
         is_back = verb == "rollback"
@@ -182,6 +207,21 @@ def version_to_promote(
     if number == champion and not (route and route.stage == "retired"):
         raise UsageError(f"Version {number} of {deployment!r} is champion already.")
     return number, champion
+
+
+def champion_as_expected(store: Store, deployment: str, arguments: Mapping[str, Any]) -> int | None:
+    """Who is champion, unless whoever gave the command saw another one.
+
+    Raises
+    ------
+    AliasMoved
+        When the champion is another one than ``expected`` says.
+    """
+    champion = aliases(store, deployment).get("champion")
+    expected = arguments.get("expected", champion)
+    if expected != champion:
+        raise AliasMoved(deployment, "champion", expected, champion)
+    return champion
 
 
 def moved_sentence(deployment: str, number: int, before: int | None) -> Json:
@@ -228,6 +268,7 @@ def _act_on_records(store: Store, command: Command, now: datetime) -> Json:
         with store.write() as tx:
             move_route(tx, Route(deployment, 0, number), now)
         return moved_sentence(deployment, number, before)
+    champion_as_expected(store, deployment, command.arguments)
     status = {"pause": "paused", "resume": "running", "retire": "retired"}[command.verb]
     with store.write() as tx:
         tx.update("checkpoints", {"deployment": deployment}, {"status": status})

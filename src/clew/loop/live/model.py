@@ -16,7 +16,14 @@ from clew.config import Settings
 from clew.datasets import feature_names, get_snapshot
 from clew.entities import Decision, Json, Param, Version
 from clew.errors import ClewError, UsageError
-from clew.loop.commands import Command, carry_out, moved_sentence, version_to_promote, waiting
+from clew.loop.commands import (
+    Command,
+    carry_out,
+    champion_as_expected,
+    moved_sentence,
+    version_to_promote,
+    waiting,
+)
 from clew.loop.first import FirstChampion, first_champion, first_decision
 from clew.loop.fitter import Packaged, Thread
 from clew.loop.history import History
@@ -418,6 +425,7 @@ class LiveModel:
         return model
 
     def _set_status(self, command: Command, now: datetime) -> Json:
+        champion_as_expected(self._around.store, self.deployment, command.arguments)
         self.status = {"pause": "paused", "resume": "running", "retire": "retired"}[command.verb]
         if command.verb == "retire":
             self._desk.withdraw(now, "retired")
