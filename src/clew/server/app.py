@@ -139,7 +139,7 @@ def status(request: Request) -> Response:
 @_for_token_bearers.get("/clock", summary="Which clock the system goes by, and where it stands")
 def read_clock(request: Request) -> Response:
     clock = _scheduler(request).clock
-    return _answer({"mode": clock.mode, "now": clock.now()})
+    return _answer({"mode": clock.mode, "now": clock.now(), "trouble": clock.trouble})
 
 
 @_for_token_bearers.post("/clock", summary="Move a replay on; answers when everything due by then is done")
