@@ -68,6 +68,11 @@ def clock(store: Store, machine: Machine) -> Clock:
     return open_clock(store, "real", None, machine.wall, machine.steady)
 
 
+def trouble_with(clock: Clock) -> str | None:
+    """Why it stands still; looked up anew each time, as another look at the time may change it."""
+    return clock.trouble
+
+
 def told(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
     return [(record.levelno, record.getMessage()) for record in caplog.records]
 
@@ -81,7 +86,7 @@ def test_it_goes_with_the_machine_and_says_nothing(
     for time in (SECOND, DAY, YEAR):  # however long nobody asks
         machine.passes(time)
         assert clock.now() == machine.shown
-    assert clock.trouble is None
+    assert trouble_with(clock) is None
     assert told(caplog) == []
 
 
@@ -108,7 +113,7 @@ def test_set_back_a_year_it_stands_still_and_says_so_once(
     assert told(caplog) == [(logging.ERROR, "the clock stands still")]
     machine.is_set(YEAR)
     assert clock.now() == NOON + 100 * MINUTE, "set right, it is no leap"
-    assert clock.trouble is None
+    assert trouble_with(clock) is None
     assert told(caplog)[1:] == [(logging.WARNING, "the clock goes again")]
 
 
@@ -134,7 +139,7 @@ def test_a_leap_of_a_year_that_is_set_right_in_time_never_happened(
     assert "if it is so for 10 minutes it goes on there" in clock.trouble
     machine.is_set(-YEAR)
     assert clock.now() == NOON + 9 * MINUTE
-    assert clock.trouble is None
+    assert trouble_with(clock) is None
     assert told(caplog) == [
         (logging.ERROR, "the clock stands still"),
         (logging.WARNING, "the clock goes again"),
@@ -146,7 +151,7 @@ def test_a_leap_that_lasts_is_believed(clock: Clock, machine: Machine) -> None:
     assert clock.now() == NOON
     machine.passes(timedelta(seconds=LEAP_BELIEVED_SECONDS))
     assert clock.now() == machine.shown
-    assert clock.trouble is None
+    assert trouble_with(clock) is None
     machine.passes(SECOND)
     assert clock.now() == machine.shown
 

@@ -216,8 +216,8 @@ class Scheduler:
             }
             due = self._live.next_due
         self._recent.add(living_figures(self.store), time.monotonic())
-        facts = {"at": now, "next_due": due, "models": told, "lately": self._recent.lately()}
-        facts["clock_trouble"] = self.clock.trouble
+        lately, trouble = self._recent.lately(), self.clock.trouble
+        facts = {"at": now, "clock_trouble": trouble, "next_due": due, "models": told, "lately": lately}
         fresh = self._run / f"{STATUS_FILE}.new"
         fresh.write_bytes(msgspec.json.encode(facts))
         fresh.replace(self._run / STATUS_FILE)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from clew.errors import StoreBusy
+from clew.loop.commands import ask, outcome
+from clew.loop.result import Event
+from clew.registry import audit_log, list_versions
+from clew.storage.store import DATABASE_FILE
 from tests.loop import streams
-from tests.loop.live.life import BEGIN, DATASET, DAY, Life, before, living, project
+from tests.loop.live.life import BEGIN, DATASET, DAY, MODEL, Life, before, living, project
 
 START = BEGIN + 50 * DAY
 
@@ -109,3 +119,72 @@ def test_a_source_that_breaks_is_told_once_and_what_it_held_is_learned_when_it_i
     life.tell("retrain")
     life.days(1)
     assert runs(life) == ["finished", "finished"]
+
+
+# ---------------------------------------------------------------- a locked database
+
+INTERRUPTED_AT = ("page", "release", "rollout", "promoted", "rolled back")
+N_DAYS = 12
+
+
+class OtherProgram:
+    """Locks the database in the very moment in which the loop first tells of an event of each kind."""
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self._kinds, self._lock = list(kinds), ExitStack()
+        self.n_locks = 0
+        self.database = Path()
+
+    def hear(self, event: Event) -> None:
+        if event.kind in self._kinds:
+            self._kinds.remove(event.kind)
+            connection = sqlite3.connect(self.database, isolation_level=None, check_same_thread=False)
+            self._lock.callback(connection.close)
+            connection.execute("BEGIN IMMEDIATE")
+            self.n_locks += 1
+
+    def wait_for(self, work: Callable[[], Any]) -> None:
+        """Do it as often as the database is found locked, which then is let go."""
+        while True:
+            with self._lock:
+                try:
+                    work()
+                except StoreBusy:
+                    continue
+                return
+
+
+def records_of_a_life(folder: Path, interrupted_at: Sequence[str]) -> dict[str, list[Any]]:
+    """What is on record of a life whose labels turn round on its second day."""
+    stream = streams.calm(110 * streams.ROWS_A_DAY, 3)
+    turned = np.arange(len(stream)) >= 52 * streams.ROWS_A_DAY
+    table = replace(stream, y=np.where(turned, 1 - stream.y, stream.y)).table()
+    other = OtherProgram(interrupted_at)
+    with living(project(folder, before(table, START)), table, START, on_event=other.hear) as life:
+        other.database = life.store.folder / DATABASE_FILE
+        life.store.database.busy_timeout_seconds = 0.2
+        life.store.database.close()  # the next connection waits that long
+        while life.now < START + N_DAYS * DAY:
+            other.wait_for(lambda: life.days(1))
+        back = ask(life.store, "rollback", MODEL, {}, "ana", "complaints", life.now)
+        other.wait_for(lambda: life.live.run_commands(life.now))
+        assert outcome(life.store, back).status == "done"
+        assert life.status().version == 1
+        assert other.n_locks == len(interrupted_at)
+        with life.store.read() as reader:
+            decisions = reader.find("decisions", {}, ["id"])
+            findings = reader.find("findings", {}, ["id"])
+        return {
+            "decisions": [(row["id"], row["kind"], row["at"], row["sentence"]) for row in decisions],
+            "findings": [(row["id"], row["found_at"], row["sentence"]) for row in findings],
+            "audit": [(entry.actor, entry.action, entry.reason) for entry in audit_log(life.store)],
+            "versions": [version.number for version in list_versions(life.store, MODEL)],
+        }
+
+
+def test_a_moment_that_a_locked_database_breaks_off_is_lived_again_as_if_nothing_had_been(
+    tmp_path: Path,
+) -> None:
+    undisturbed = records_of_a_life(tmp_path / "undisturbed", [])
+    assert {kind for _, kind, _, _ in undisturbed["decisions"]} >= set(INTERRUPTED_AT)
+    assert records_of_a_life(tmp_path / "disturbed", INTERRUPTED_AT) == undisturbed

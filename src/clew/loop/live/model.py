@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from clew.config import Settings
 from clew.datasets import feature_names, get_snapshot
 from clew.entities import Decision, Json, Param, Version
-from clew.errors import ClewError, UsageError
+from clew.errors import ClewError, StoreBusy, UsageError
 from clew.loop.commands import (
     Command,
     carry_out,
@@ -97,7 +97,11 @@ class LiveModel:
         self._n_ticks = 0
         self._loop: ModelLoop | None = None
         self._lock = threading.RLock()
-        self._workshop = Workshop(around.store, around.project, described, self._completed)
+        self._broken_off_at: datetime | None = None
+        self._workshop = self._new_workshop()
+
+    def _new_workshop(self) -> Workshop:
+        return Workshop(self._around.store, self._around.project, self._described, self._completed)
 
     # -- life --------------------------------------------------------------------------------------------
 
@@ -113,15 +117,23 @@ class LiveModel:
                 else:
                     self._go_on(checkpoint, now)
             except ClewError as error:
+                self._loop = None  # half a loop is none
+                if isinstance(error, StoreBusy):
+                    raise  # soon over, and nothing about this model
                 # The other models of the project go live all the same; this one says what it waits for.
                 self.status, self.sentence = "waiting", str(error).partition("\n")[0]
                 self.next_tick = now + TRY_AGAIN
                 log.warning("a model cannot go live", extra={"model": self.deployment, "why": self.sentence})
                 self._tell(now, "not live", f"{self.deployment} cannot go live: {self.sentence}")
+            except BaseException:
+                self._loop = None
+                raise
 
     @property
     def next_due(self) -> datetime | None:
         """When it has something to do: a tick, or the end of a rollout's stage."""
+        if self._broken_off_at is not None:
+            return self._broken_off_at
         if self.next_tick is None or self._loop is None or self._loop.releasing is None:
             return self.next_tick
         ends = self._desk.stage_ends
@@ -131,7 +143,9 @@ class LiveModel:
         """Live through everything that is due by `until`, each at its own moment."""
         with self._lock:
             while (due := self.next_due) is not None and due <= until:
-                if self._loop is None:
+                if self._broken_off_at is not None:
+                    self._recover(due)
+                elif self._loop is None:
                     self.start(due)
                 else:
                     self._live(due)
@@ -139,6 +153,8 @@ class LiveModel:
     def look(self, now: datetime) -> None:
         """Between ticks: a candidate whose requests go wrong is not left to the next tick."""
         with self._lock:
+            if self._broken_off_at is not None:
+                self._recover(now)
             if self._loop is None or self._loop.releasing is None or self._traffic.trial is None:
                 return
             if now >= self._lived_until + ROLLOUT_LOOK:
@@ -146,15 +162,38 @@ class LiveModel:
 
     def _live(self, now: datetime) -> None:
         assert self._loop is not None  # noqa: S101 - advance() looked
-        self._fitter.wake()
-        self._world.take_in(now, grace=self._policy.tick)
-        self._loop.is_paused = self.status == "paused"
-        self._loop.tick(now)
-        self._lived_until = now + timedelta(microseconds=1)
-        if self.next_tick is not None and now >= self.next_tick:
-            self._n_ticks += 1
-            self.next_tick += self._policy.tick
-        self._save(now)
+        with self._whole_or_undone(now):
+            self._fitter.wake()
+            self._world.take_in(now, grace=self._policy.tick)
+            self._loop.is_paused = self.status == "paused"
+            self._loop.tick(now)
+            self._lived_until = now + timedelta(microseconds=1)
+            if self.next_tick is not None and now >= self.next_tick:
+                self._n_ticks += 1
+                self.next_tick += self._policy.tick
+            self._save(now)
+
+    @contextmanager
+    def _whole_or_undone(self, now: datetime) -> Iterator[None]:
+        """A moment that breaks off, as when the store cannot be written, is lived again from what was kept.
+
+        What is in memory may know half of it; what was kept knows nothing of it, as after a crash.
+        """
+        try:
+            yield
+        except BaseException:
+            self._broken_off_at = now
+            raise
+
+    def _recover(self, now: datetime) -> None:
+        checkpoint = load_checkpoint(self._around.store, self.deployment)
+        assert checkpoint is not None, "what lived was kept"  # noqa: S101
+        # Its children hold fits that were broken off with the rest.
+        self._workshop.close()
+        self._workshop = self._new_workshop()
+        self._go_on(checkpoint, now)
+        self._broken_off_at = None
+        log.warning("a moment broke off and is lived again", extra={"model": self.deployment, "at": now})
 
     def rest(self, idle_seconds: float) -> None:
         """Let the children go when nothing was asked of them for so long."""
@@ -369,6 +408,8 @@ class LiveModel:
             return len(told)
 
     def _obey(self, command: Command, now: datetime) -> Json:
+        if self._broken_off_at is not None:
+            self._recover(now)
         if self._loop is None:
             raise UsageError(f"{self.deployment} is not live: {self.sentence or 'it has not begun yet'}")
         self._fitter.wake()
@@ -380,8 +421,9 @@ class LiveModel:
             "retire": self._set_status,
             "retrain": self._retrain,
         }
-        result = actions[command.verb](command, now)
-        self._save(now)
+        with self._whole_or_undone(now):
+            result = actions[command.verb](command, now)
+            self._save(now)
         return result
 
     def _promote(self, command: Command, now: datetime) -> Json:
