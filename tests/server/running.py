@@ -46,7 +46,8 @@ class Up:
         """Ask the control server, with the first token unless headers are given."""
         if "headers" not in more:
             more["headers"] = {"Authorization": f"Bearer {self.token}"}
-        return httpx.request(method, self.facts["control_url"] + path, timeout=30, **more)
+        more = {"timeout": 30} | more
+        return httpx.request(method, self.facts["control_url"] + path, **more)
 
     def predict(self) -> int:
         """Which worker answers."""
