@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Barrier
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -23,7 +26,9 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """One system for all: what is wrong must leave nothing behind."""
-    with up(make_project(tmp_path_factory.mktemp("faults") / "project")) as running:
+    root = make_project(tmp_path_factory.mktemp("faults") / "project")
+    (root / "clew.toml").write_text('models = ["model.py"]\n[serving]\ntimeout_seconds = 1\n')
+    with up(root) as running:
         yield running
 
 
@@ -159,6 +164,20 @@ def test_a_revoked_token_is_refused_from_the_next_request_on(running: Up) -> Non
 def test_a_foreign_name_or_page_is_refused_even_with_a_token(headers: dict[str, str], running: Up) -> None:
     authorised = headers | {"Authorization": f"Bearer {running.token}"}
     assert refusal(running.ask("GET", "/status", headers=authorised))[:2] == (403, "PERMISSION_DENIED")
+
+
+@pytest.mark.parametrize(
+    "sent", ["", "POST /models/dice/pause HTTP/1.1\r\nHost:", "{head}\r\nContent-Length: 99\r\n\r\n{{"]
+)
+def test_a_caller_who_sends_half_a_request_is_cut_off(sent: str, running: Up) -> None:
+    place = urlsplit(running.facts["control_url"])
+    head = f"POST /models/dice/pause HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {running.token}"
+    with socket.create_connection((place.hostname, place.port)) as caller:
+        caller.settimeout(60)
+        caller.sendall(sent.format(head=head).encode())
+        assert running.ask("GET", "/status").status_code == 200
+        with suppress(ConnectionResetError):
+            assert caller.recv(1000) == b""
 
 
 # ---------------------------------------------------------------- two at once

@@ -112,7 +112,8 @@ class Clock:
             self._leapt_at = None
             return (
                 f"The machine's clock went back to {_shown(wall)}. Nothing is due before it is"
-                f" {_shown(self._now)} again; predictions go on. Set the machine's clock if it is wrong."
+                f" {_shown(self._now)} again, and requests that name a later time are refused. Set the"
+                " machine's clock if it is wrong."
             )
         # Measured from where this clock stands, so that going back by mistake and forward again is no leap.
         passed = timedelta(seconds=steady - self._went_at)

@@ -24,7 +24,7 @@ from typing import TypeAlias
 
 import uvicorn
 
-from clew.config import NotificationSettings
+from clew.config import NotificationSettings, ServingSettings
 from clew.errors import ClewError, UsageError
 from clew.loop.result import Event
 from clew.notifications import deliver_due
@@ -38,6 +38,7 @@ from clew.server.presence import run_folder
 from clew.server.reports import Reports
 from clew.server.scheduler import Scheduler
 from clew.server.tokens import ensure_first_token, has_token
+from clew.serving.connections import Connection, close_slow
 from clew.serving.doorbell import Doorbell
 from clew.storage import Store
 from clew.training.lifeline import die_with_parent
@@ -124,7 +125,7 @@ class Opened:
 
     scheduler: Scheduler
     listening: socket.socket
-    allowed_hosts: tuple[str, ...]
+    serving: ServingSettings
 
 
 @contextmanager
@@ -148,7 +149,7 @@ def _opened(arguments: Arguments, reports: Reports, live: OpenLive) -> Iterator[
         stack.enter_context(_notices_sent(store, workspace.settings.notifications))
         loop = stack.enter_context(live(workspace, tell))
         scheduler = Scheduler(store, loop, clock, bell, run_folder(store.folder), LoopMeasures())
-        yield Opened(scheduler, listening, workspace.settings.serving.allowed_hosts)
+        yield Opened(scheduler, listening, workspace.settings.serving)
 
 
 @contextmanager
@@ -183,19 +184,32 @@ def _refuse_open_door(store: Store, listening: socket.socket) -> None:
         )
 
 
+class Server(uvicorn.Server):
+    """A server that closes connections whose callers take too long to send a request."""
+
+    def __init__(self, config: uvicorn.Config, timeout_seconds: float) -> None:
+        super().__init__(config)
+        self._timeout_seconds = timeout_seconds
+
+    async def on_tick(self, counter: int) -> bool:
+        close_slow(self.server_state.connections, self._timeout_seconds)
+        return await super().on_tick(counter)
+
+
 def _serve(opened: Opened, reports: Reports) -> None:
     """Answer requests until SIGTERM; the loop goes live beside that, so that it can be watched."""
     scheduler = opened.scheduler
     is_live = threading.Event()
     failure: list[Exception] = []
     settings = uvicorn.Config(
-        make_app(scheduler, allowed_hosts=opened.allowed_hosts, is_live=is_live.is_set),
+        make_app(scheduler, allowed_hosts=opened.serving.allowed_hosts, is_live=is_live.is_set),
+        http=Connection,
         access_log=False,
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=int(CLOSING_SECONDS),
     )
-    server = uvicorn.Server(settings)
+    server = Server(settings, opened.serving.timeout_seconds)
 
     def go_live() -> None:
         try:

@@ -115,8 +115,8 @@ class Database:
         if not _fork_lock.acquire(timeout=self.busy_timeout_seconds):
             raise StoreBusy(
                 f"Another thread of this process has been writing to {self.name} for"
-                f" {self.busy_timeout_seconds:g} s, or waiting for another program that does. Let that finish,"
-                " then try again."
+                f" {self.busy_timeout_seconds:g} s, or waiting for another program that does. Let that"
+                " finish, then try again."
             )
         self._writing.pid = os.getpid()
         try:
