@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeAlias, get_args
 
-from clew.entities import Json, Route
-from clew.errors import AliasMoved, ClewError, NotFound, StoreBusy, UsageError, did_you_mean
-from clew.registry import aliases, audit_log, get_version, list_versions, move_alias, record_audit
+from clew.entities import AuditEntry, Json, Route
+from clew.errors import AliasMoved, ClewError, NotFound, StoreBusy, StoreError, UsageError, did_you_mean
+from clew.registry import aliases, audit_log, get_version, list_versions, record_audit
+from clew.registry.alias_moves import move_alias_within
 from clew.registry.routes import get_route, move_route
 from clew.storage import Reader, Store
 
@@ -113,22 +114,24 @@ def carry_out(store: Store, command: Command, act: Callable[[Command], Json], no
 
     Raises
     ------
-    StoreBusy
-        When another program holds the store; the command goes on waiting.
+    StoreError
+        When another program holds the store, or it failed behind the move of the champion: the command goes
+        on waiting, and is taken up where it broke off.
     """
     status: Status = "refused"
     try:
         status, result = "done", act(command)
-    except StoreBusy:
-        raise
+    except StoreError as error:
+        if isinstance(error, StoreBusy) or champion_moved_by(store, command):
+            raise
+        result = _refusal(error)
     except ClewError as error:
         result = _refusal(error)
     # A command that fails in a way that nobody foresaw must not be tried for ever: those behind it wait.
     except Exception as error:
         log.exception("a command failed", extra={"command": command.id, "verb": command.verb})
-        result = _refusal(
-            ClewError(f"{command.verb} failed inside Clew: {type(error).__name__}. Its log says where.")
-        )
+        words = f"{command.verb} failed inside Clew: {type(error).__name__}. Its log says where."
+        result = _refusal(ClewError(words))
     with store.write() as tx:
         values = {"status": status, "result": result, "done_at": now}
         tx.update("commands", {"id": command.id, "status": "waiting"}, values)
@@ -177,6 +180,20 @@ def is_paused(reader: Reader, deployment: str) -> bool:
     done = reader.find("commands", {"deployment": deployment, "status": "done"}, ["-done_at", "-asked_at"])
     last = next((row["verb"] for row in done if row["verb"] in ("pause", "resume", "retire")), "resume")
     return bool(last == "pause")
+
+
+def newest_champion_move(store: Store, deployment: str) -> AuditEntry | None:
+    """How the champion moved last; None when it never did."""
+    moves = (entry for entry in audit_log(store, deployment, limit=None) if entry.action == "move champion")
+    return next(moves, None)
+
+
+def champion_moved_by(store: Store, command: Command) -> tuple[int, int | None] | None:
+    """Whom a command put in office before it broke off, and who was it before; None when it moved nobody."""
+    newest = newest_champion_move(store, command.deployment)
+    if newest is None or newest.evidence.get("command") != command.id:
+        return None
+    return newest.evidence["to"], newest.evidence["from"]
 
 
 def version_to_promote(
@@ -253,19 +270,21 @@ def _champion_before(store: Store, deployment: str, champion: int | None) -> int
 def _act_on_records(store: Store, command: Command, now: datetime) -> Json:
     deployment, evidence = command.deployment, {"command": command.id}
     if command.verb in ("promote", "rollback"):
-        number, before = version_to_promote(store, command.verb, deployment, command.arguments)
-        move_alias(
-            store,
-            deployment,
-            "champion",
-            number,
-            expected=before,
-            actor=command.actor,
-            reason=command.reason,
-            evidence=evidence | {"verb": command.verb},
-            now=now,
+        number, before = champion_moved_by(store, command) or version_to_promote(
+            store, command.verb, deployment, command.arguments
         )
         with store.write() as tx:
+            move_alias_within(
+                tx,
+                deployment,
+                "champion",
+                number,
+                expected=before,
+                actor=command.actor,
+                reason=command.reason,
+                evidence=evidence | {"verb": command.verb},
+                now=now,
+            )
             move_route(tx, Route(deployment, 0, number), now)
         return moved_sentence(deployment, number, before)
     champion_as_expected(store, deployment, command.arguments)

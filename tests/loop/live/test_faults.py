@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clew.errors import StoreBusy
+from clew.errors import StoreError
 from clew.loop.commands import ask, outcome
 from clew.loop.result import Event
 from clew.registry import audit_log, list_versions
@@ -121,56 +121,83 @@ def test_a_source_that_breaks_is_told_once_and_what_it_held_is_learned_when_it_i
     assert runs(life) == ["finished", "finished"]
 
 
-# ---------------------------------------------------------------- a locked database
+# ---------------------------------------------------------------- a database that cannot be written
 
-INTERRUPTED_AT = ("page", "release", "rollout", "promoted", "rolled back")
+LOCKED = ""
+BROKEN_OFF = (
+    ("page", LOCKED),
+    ("release", LOCKED),
+    ("rollout", "jobs"),
+    ("promoted", LOCKED),
+    ("promoted", "routes"),
+    ("promoted", "checkpoints"),
+    ("rolled back", LOCKED),
+    ("rolled back", "routes"),
+    ("rolled back", "checkpoints"),
+)
+"""The event in whose moment the database fails, and the table from whose next change on; none can be changed
+while another program holds a lock."""
 N_DAYS = 12
 
 
-class OtherProgram:
-    """Locks the database in the very moment in which the loop first tells of an event of each kind."""
+class Saboteur:
+    """Another program, which makes the database fail in the very moment in which an event is told."""
 
-    def __init__(self, kinds: Sequence[str]) -> None:
-        self._kinds, self._lock = list(kinds), ExitStack()
-        self.n_locks = 0
-        self.database = Path()
+    def __init__(self, faults: Sequence[tuple[str, str]]) -> None:
+        self.faults, self.database = list(faults), Path()
+        self._mending = ExitStack()
 
     def hear(self, event: Event) -> None:
-        if event.kind in self._kinds:
-            self._kinds.remove(event.kind)
-            connection = sqlite3.connect(self.database, isolation_level=None, check_same_thread=False)
-            self._lock.callback(connection.close)
-            connection.execute("BEGIN IMMEDIATE")
-            self.n_locks += 1
+        fault = next((fault for fault in self.faults if fault[0] == event.kind), None)
+        if fault is not None:
+            self.faults.remove(fault)
+            self._break(fault[1])
 
-    def wait_for(self, work: Callable[[], Any]) -> None:
-        """Do it as often as the database is found locked, which then is let go."""
+    def _break(self, table: str) -> None:
+        connection = sqlite3.connect(self.database, isolation_level=None, check_same_thread=False)
+        self._mending.callback(connection.close)
+        if not table:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        raising = "BEGIN SELECT RAISE(ABORT, 'sabotage'); END"
+        connection.execute(f"CREATE TRIGGER sabotage BEFORE UPDATE ON {table} {raising}")
+        self._mending.callback(connection.execute, "DROP TRIGGER sabotage")
+
+    def let_finish(self, work: Callable[[], object]) -> None:
+        """Do it again, and let the database be whole again, as often as it fails."""
         while True:
-            with self._lock:
+            with self._mending:
                 try:
                     work()
-                except StoreBusy:
+                except StoreError:
                     continue
                 return
 
+    def is_obeyed(self, life: Life) -> bool:
+        """Whether a rollback is done; one that is refused because of a fault has changed nothing."""
+        command = ask(life.store, "rollback", MODEL, {}, "ana", "complaints", life.now)
+        self.let_finish(lambda: life.live.run_commands(life.now))
+        return outcome(life.store, command).status == "done"
 
-def records_of_a_life(folder: Path, interrupted_at: Sequence[str]) -> dict[str, list[Any]]:
+
+def records_of_a_life(folder: Path, faults: Sequence[tuple[str, str]]) -> dict[str, list[Any]]:
     """What is on record of a life whose labels turn round on its second day."""
     stream = streams.calm(110 * streams.ROWS_A_DAY, 3)
     turned = np.arange(len(stream)) >= 52 * streams.ROWS_A_DAY
     table = replace(stream, y=np.where(turned, 1 - stream.y, stream.y)).table()
-    other = OtherProgram(interrupted_at)
-    with living(project(folder, before(table, START)), table, START, on_event=other.hear) as life:
-        other.database = life.store.folder / DATABASE_FILE
+    saboteur = Saboteur(faults)
+    with living(project(folder, before(table, START)), table, START, on_event=saboteur.hear) as life:
+        saboteur.database = life.store.folder / DATABASE_FILE
         life.store.database.busy_timeout_seconds = 0.2
         life.store.database.close()  # the next connection waits that long
         while life.now < START + N_DAYS * DAY:
-            other.wait_for(lambda: life.days(1))
-        back = ask(life.store, "rollback", MODEL, {}, "ana", "complaints", life.now)
-        other.wait_for(lambda: life.live.run_commands(life.now))
-        assert outcome(life.store, back).status == "done"
+            saboteur.let_finish(lambda: life.days(1))
+        while not saboteur.is_obeyed(life):
+            assert saboteur.faults, "refused without a fault"
+        saboteur.let_finish(lambda: life.days(1))
+        assert saboteur.faults == []
         assert life.status().version == 1
-        assert other.n_locks == len(interrupted_at)
+        assert {answer["version"] for answer in life.ask(life.rows_of(life.now - DAY))} == {1}
         with life.store.read() as reader:
             decisions = reader.find("decisions", {}, ["id"])
             findings = reader.find("findings", {}, ["id"])
@@ -182,9 +209,9 @@ def records_of_a_life(folder: Path, interrupted_at: Sequence[str]) -> dict[str, 
         }
 
 
-def test_a_moment_that_a_locked_database_breaks_off_is_lived_again_as_if_nothing_had_been(
+def test_a_moment_that_a_broken_database_breaks_off_is_lived_again_as_if_nothing_had_been(
     tmp_path: Path,
 ) -> None:
     undisturbed = records_of_a_life(tmp_path / "undisturbed", [])
-    assert {kind for _, kind, _, _ in undisturbed["decisions"]} >= set(INTERRUPTED_AT)
-    assert records_of_a_life(tmp_path / "disturbed", INTERRUPTED_AT) == undisturbed
+    assert {kind for _, kind, _, _ in undisturbed["decisions"]} >= {kind for kind, _ in BROKEN_OFF}
+    assert records_of_a_life(tmp_path / "disturbed", BROKEN_OFF) == undisturbed

@@ -20,7 +20,9 @@ from clew.loop.commands import (
     Command,
     carry_out,
     champion_as_expected,
+    champion_moved_by,
     moved_sentence,
+    newest_champion_move,
     version_to_promote,
     waiting,
 )
@@ -386,12 +388,21 @@ class LiveModel:
         """What people changed while nothing ran is in the records: follow it."""
         assert self._loop is not None  # noqa: S101 - just restored
         chosen = aliases(self._around.store, self.deployment).get("champion")
-        if chosen is not None and chosen != self._desk.versions[self._loop.champion.name].number:
+        is_other = chosen is not None and chosen != self._desk.versions[self._loop.champion.name].number
+        if chosen is not None and is_other and not self._is_moved_again():
+            # What was decided in a moment that broke off is not decided again now.
+            self._world.count_decisions()
             self._person_chose(chosen, now)
             self._save(now)
         route = self._route()
         if self.status != "retired" and chosen is not None and (route is None or route.champion is None):
             self._traffic.end_trial(now)
+
+    def _is_moved_again(self) -> bool:
+        """Whether the champion was moved in a moment that broke off, and is lived or obeyed once more."""
+        newest = newest_champion_move(self._around.store, self.deployment)
+        command = None if newest is None else newest.evidence.get("command")
+        return command is None or any(each.id == command for each in waiting(self._around.store))
 
     def _route(self) -> Any:
         with self._around.store.read() as reader:
@@ -427,8 +438,9 @@ class LiveModel:
         return result
 
     def _promote(self, command: Command, now: datetime) -> Json:
-        number, before = version_to_promote(
-            self._around.store, command.verb, self.deployment, command.arguments
+        store, verb = self._around.store, command.verb
+        number, before = champion_moved_by(store, command) or version_to_promote(
+            store, verb, self.deployment, command.arguments
         )
         evidence = {"command": command.id, "verb": command.verb}
         sentence = f"{command.actor} says: {command.verb} to version {number}: {command.reason}"

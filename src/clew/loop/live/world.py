@@ -232,6 +232,12 @@ class LiveWorld:
             event = Event(decision.at, decision.kind, decision.sentence, decision.evidence)
             self._on_event(self.deployment, event)
 
+    def count_decisions(self) -> None:
+        """Number the decisions to come behind all that are on record."""
+        with self.store.read() as reader:
+            newest = reader.find("decisions", {"deployment": self.deployment}, ["-sequence"], limit=1)
+        self.n_decisions = max([self.n_decisions, *(row["sequence"] for row in newest)])
+
     def announced(self, decision: Decision, report: GateReport | None) -> None:
         """What the release desk decided on its way."""
         if report is not None:
