@@ -172,6 +172,7 @@ class StoreTooNew(StoreError):
 class StoreBusy(StoreError):
     """Another process holds what is needed."""
 
+    error_code = "TEMPORARILY_UNAVAILABLE"
     http_status = 503
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 60.0
+IN_SMALL = (str(ROOT / "tests/server/up_program.py"),)
+FOR_REAL = ("-P", "-c", "import sys; from clew.cli import run; sys.exit(run(['up', *sys.argv[1:]]))")
+"""``clew up`` as it is installed, with the project's own loop and prediction workers."""
 
 
 @dataclass
@@ -43,7 +46,8 @@ class Up:
         """Ask the control server, with the first token unless headers are given."""
         if "headers" not in more:
             more["headers"] = {"Authorization": f"Bearer {self.token}"}
-        return httpx.request(method, self.facts["control_url"] + path, timeout=30, **more)
+        more = {"timeout": 30} | more
+        return httpx.request(method, self.facts["control_url"] + path, **more)
 
     def predict(self) -> int:
         """Which worker answers."""
@@ -60,10 +64,10 @@ def make_project(folder: Path) -> Path:
     return folder
 
 
-def start(folder: Path, *words: str) -> tuple[subprocess.Popen[str], Path]:
+def start(folder: Path, *words: str, program: Sequence[str] = IN_SMALL) -> tuple[subprocess.Popen[str], Path]:
     """Start it without waiting; its stderr goes to a file."""
     log = folder / "up.log"
-    command = [sys.executable, str(ROOT / "tests/server/up_program.py"), "--json"]
+    command = [sys.executable, *program, "--json"]
     ports = [] if "--port" in words else ["--port", "0"]
     ports += [] if "--control-port" in words else ["--control-port", "0"]
     environment = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
@@ -80,9 +84,9 @@ def start(folder: Path, *words: str) -> tuple[subprocess.Popen[str], Path]:
 
 
 @contextlib.contextmanager
-def up(folder: Path, *words: str) -> Iterator[Up]:
+def up(folder: Path, *words: str, program: Sequence[str] = IN_SMALL) -> Iterator[Up]:
     """Run it for the time of the block; whatever is left of it afterwards is killed."""
-    process, log = start(folder, *words)
+    process, log = start(folder, *words, program=program)
     assert process.stdout is not None
     family: list[psutil.Process] = []
     try:

@@ -184,7 +184,8 @@ def test_a_replay_moves_only_when_told_and_goes_on_where_it_was(project: Path) -
         assert running.ask("GET", "/clock").json()["now"] == "2026-01-01T05:30:00Z"
         kill(running.process.pid)
     with up(project, *REPLAY) as again:
-        assert again.ask("GET", "/clock").json() == {"mode": "replay", "now": "2026-01-01T05:30:00Z"}
+        stands = {"mode": "replay", "now": "2026-01-01T05:30:00Z", "trouble": None}
+        assert again.ask("GET", "/clock").json() == stands
 
 
 def test_a_replay_needs_a_beginning(project: Path) -> None:

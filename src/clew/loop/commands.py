@@ -5,17 +5,21 @@ A command is written down with its actor and reason before anything is done, and
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeAlias, get_args
 
-from clew.entities import Json, Route
-from clew.errors import AliasMoved, ClewError, NotFound, UsageError, did_you_mean
-from clew.registry import aliases, audit_log, get_version, list_versions, move_alias, record_audit
+from clew.entities import AuditEntry, Json, Route
+from clew.errors import AliasMoved, ClewError, NotFound, StoreBusy, StoreError, UsageError, did_you_mean
+from clew.registry import aliases, audit_log, get_version, list_versions, record_audit
+from clew.registry.alias_moves import move_alias_within
 from clew.registry.routes import get_route, move_route
 from clew.storage import Reader, Store
+
+log = logging.getLogger("clew.loop")
 
 Verb: TypeAlias = Literal["promote", "rollback", "pause", "resume", "retrain", "retire"]
 VERBS: tuple[str, ...] = get_args(Verb)
@@ -24,7 +28,11 @@ Status: TypeAlias = Literal["waiting", "done", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command of a person; `result` says in a sentence what came of it."""
+    """One command of a person.
+
+    `result` says in a sentence what came of it; of one that was refused in a message, with the error's code,
+    HTTP status and exit code.
+    """
 
     id: str
     deployment: str
@@ -102,18 +110,41 @@ def outcome(store: Store, identity: str) -> Command:
 
 
 def carry_out(store: Store, command: Command, act: Callable[[Command], Json], now: datetime) -> Command:
-    """Do what a command says, and write down what came of it: a refusal is an outcome, too."""
+    """Do what a command says, and write down what came of it: a refusal is an outcome, too.
+
+    Raises
+    ------
+    StoreError
+        When another program holds the store, or it failed behind the move of the champion: the command goes
+        on waiting, and is taken up where it broke off.
+    """
+    status: Status = "refused"
     try:
         status, result = "done", act(command)
+    except StoreError as error:
+        if isinstance(error, StoreBusy) or champion_moved_by(store, command):
+            raise
+        result = _refusal(error)
     except ClewError as error:
-        status, result = (
-            "refused",
-            {"message": str(error), "code": error.error_code, "status": error.http_status},
-        )
+        result = _refusal(error)
+    # A command that fails in a way that nobody foresaw must not be tried for ever: those behind it wait.
+    except Exception as error:
+        log.exception("a command failed", extra={"command": command.id, "verb": command.verb})
+        words = f"{command.verb} failed inside Clew: {type(error).__name__}. Its log says where."
+        result = _refusal(ClewError(words))
     with store.write() as tx:
         values = {"status": status, "result": result, "done_at": now}
         tx.update("commands", {"id": command.id, "status": "waiting"}, values)
     return outcome(store, command.id)
+
+
+def _refusal(error: ClewError) -> Json:
+    return {
+        "message": str(error),
+        "code": error.error_code,
+        "status": error.http_status,
+        "exit_code": error.exit_code,
+    }
 
 
 def execute_here(store: Store, identity: str, now: datetime) -> Command:
@@ -163,6 +194,28 @@ def rollout_to_end(store: Store, verb: str, deployment: str, arguments: Mapping[
     return None if route is None else route.candidate
 
 
+def rollout_ended_by(store: Store, command: Command) -> int | None:
+    """The candidate whose rollout a command ended before it broke off; None when it ended none."""
+    ends = (e for e in audit_log(store, command.deployment, limit=None) if e.action == "end rollout")
+    newest = next(ends, None)
+    is_by_it = newest is not None and newest.evidence.get("command") == command.id
+    return int(newest.evidence["version"]) if newest is not None and is_by_it else None
+
+
+def newest_champion_move(store: Store, deployment: str) -> AuditEntry | None:
+    """How the champion moved last; None when it never did."""
+    moves = (entry for entry in audit_log(store, deployment, limit=None) if entry.action == "move champion")
+    return next(moves, None)
+
+
+def champion_moved_by(store: Store, command: Command) -> tuple[int, int | None] | None:
+    """Whom a command put in office before it broke off, and who was it before; None when it moved nobody."""
+    newest = newest_champion_move(store, command.deployment)
+    if newest is None or newest.evidence.get("command") != command.id:
+        return None
+    return newest.evidence["to"], newest.evidence["from"]
+
+
 def version_to_promote(
     store: Store, verb: str, deployment: str, arguments: Mapping[str, Any]
 ) -> tuple[int, int | None]:
@@ -180,10 +233,7 @@ def version_to_promote(
     AliasMoved
         When the champion is another one than ``expected`` says.
     """
-    champion = aliases(store, deployment).get("champion")
-    expected = arguments.get("expected", champion)
-    if expected != champion:
-        raise AliasMoved(deployment, "champion", expected, champion)
+    champion = champion_as_expected(store, deployment, arguments)
     wanted = arguments.get("version" if verb == "promote" else "to")
     if wanted is None:
         is_back = verb == "rollback"
@@ -194,6 +244,21 @@ def version_to_promote(
     if number == champion and not (route and route.stage == "retired"):
         raise UsageError(f"Version {number} of {deployment!r} is champion already.")
     return number, champion
+
+
+def champion_as_expected(store: Store, deployment: str, arguments: Mapping[str, Any]) -> int | None:
+    """Who is champion, unless whoever gave the command saw another one.
+
+    Raises
+    ------
+    AliasMoved
+        When the champion is another one than ``expected`` says.
+    """
+    champion = aliases(store, deployment).get("champion")
+    expected = arguments.get("expected", champion)
+    if expected != champion:
+        raise AliasMoved(deployment, "champion", expected, champion)
+    return champion
 
 
 def moved_sentence(deployment: str, number: int, before: int | None) -> Json:
@@ -231,21 +296,24 @@ def _act_on_records(store: Store, command: Command, now: datetime) -> Json:
             f" Start it first: clew up; or say which version is to be champion: --to N."
         )
     if command.verb in ("promote", "rollback"):
-        number, before = version_to_promote(store, command.verb, deployment, command.arguments)
-        move_alias(
-            store,
-            deployment,
-            "champion",
-            number,
-            expected=before,
-            actor=command.actor,
-            reason=command.reason,
-            evidence=evidence | {"verb": command.verb},
-            now=now,
+        number, before = champion_moved_by(store, command) or version_to_promote(
+            store, command.verb, deployment, command.arguments
         )
         with store.write() as tx:
+            move_alias_within(
+                tx,
+                deployment,
+                "champion",
+                number,
+                expected=before,
+                actor=command.actor,
+                reason=command.reason,
+                evidence=evidence | {"verb": command.verb},
+                now=now,
+            )
             move_route(tx, Route(deployment, 0, number), now)
         return moved_sentence(deployment, number, before)
+    champion_as_expected(store, deployment, command.arguments)
     status = {"pause": "paused", "resume": "running", "retire": "retired"}[command.verb]
     with store.write() as tx:
         tx.update("checkpoints", {"deployment": deployment}, {"status": status})

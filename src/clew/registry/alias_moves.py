@@ -12,7 +12,7 @@ from clew.registry.audit import record_audit
 from clew.registry.versions import version_row
 
 if TYPE_CHECKING:
-    from clew.storage import Reader, Store
+    from clew.storage import Reader, Store, Transaction
 
 
 def move_alias(
@@ -49,31 +49,57 @@ def move_alias(
     NotFound
         When version `to` does not exist.
     """
+    with store.write() as tx:
+        return move_alias_within(
+            tx,
+            deployment,
+            alias,
+            to,
+            expected=expected,
+            actor=actor,
+            reason=reason,
+            evidence=evidence,
+            now=now,
+        )
+
+
+def move_alias_within(
+    tx: Transaction,
+    deployment: str,
+    alias: str,
+    to: int | None,
+    *,
+    expected: int | None,
+    actor: str,
+    reason: str,
+    evidence: Mapping[str, Any] | None = None,
+    now: datetime,
+) -> int:
+    """`move_alias` together with other changes, such as that of the route: all of them or none."""
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", alias):
         raise UsageError(f"{alias!r} is no name for an alias; write a lower-case word such as 'champion'.")
-    with store.write() as tx:
-        row = tx.get("aliases", deployment=deployment, alias=alias)
-        there, generation = (row["number"], row["generation"]) if row else (None, 0)
-        if there == to:
-            return int(generation)
-        if there != expected:
-            raise AliasMoved(deployment, alias, expected, there, _mover(tx, deployment, alias))
-        if to is not None:
-            version_row(tx, deployment, to)
-        values = {"number": to, "generation": generation + 1, "moved_at": now}
-        if row is None:
-            tx.insert("aliases", {"deployment": deployment, "alias": alias} | values)
-        else:
-            tx.update("aliases", {"deployment": deployment, "alias": alias, "generation": generation}, values)
-        record_audit(
-            tx,
-            now=now,
-            actor=actor,
-            action=f"move {alias}",
-            subject=deployment,
-            reason=reason,
-            evidence={**(evidence or {}), "from": there, "to": to},
-        )
+    row = tx.get("aliases", deployment=deployment, alias=alias)
+    there, generation = (row["number"], row["generation"]) if row else (None, 0)
+    if there == to:
+        return int(generation)
+    if there != expected:
+        raise AliasMoved(deployment, alias, expected, there, _mover(tx, deployment, alias))
+    if to is not None:
+        version_row(tx, deployment, to)
+    values = {"number": to, "generation": generation + 1, "moved_at": now}
+    if row is None:
+        tx.insert("aliases", {"deployment": deployment, "alias": alias} | values)
+    else:
+        tx.update("aliases", {"deployment": deployment, "alias": alias, "generation": generation}, values)
+    record_audit(
+        tx,
+        now=now,
+        actor=actor,
+        action=f"move {alias}",
+        subject=deployment,
+        reason=reason,
+        evidence={**(evidence or {}), "from": there, "to": to},
+    )
     return int(generation) + 1
 
 

@@ -17,6 +17,9 @@ from clew.storage import link
 if TYPE_CHECKING:
     from clew.storage import Reader, Store, Transaction
 
+LARGEST_NUMBER = 2**31 - 1
+"""What every database holds as a number of a version."""
+
 LIST_MODELS, LIST_VERSIONS = "clew models list", "clew models show {}"
 
 
@@ -157,7 +160,8 @@ def list_models(store: Store, kind: Literal["live", "backtest"] | None = "live")
 
 
 def version_row(reader: Reader, deployment: str, number: int) -> dict[str, Any]:
-    row = reader.get("versions", deployment=deployment, number=number)
+    # A number that no database can hold names nothing, and may not be asked for.
+    row = reader.get("versions", deployment=deployment, number=number) if number <= LARGEST_NUMBER else None
     if row is not None:
         return row
     _deployment(reader, deployment)

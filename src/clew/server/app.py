@@ -139,7 +139,7 @@ def status(request: Request) -> Response:
 @_for_token_bearers.get("/clock", summary="Which clock the system goes by, and where it stands")
 def read_clock(request: Request) -> Response:
     clock = _scheduler(request).clock
-    return _answer({"mode": clock.mode, "now": clock.now()})
+    return _answer({"mode": clock.mode, "now": clock.now(), "trouble": clock.trouble})
 
 
 @_for_token_bearers.post("/clock", summary="Move a replay on; answers when everything due by then is done")
@@ -226,9 +226,9 @@ def _order(request: Request, verb: str, model: str, order: Order, actor: str, **
     if isinstance(order, MovingOrder) and order.expected is not None:
         given["expected"] = order.expected
     done = _scheduler(request).order(verb, model, given, actor=actor, reason=order.reason)
-    if done.status == "refused" and done.result is not None:
-        error = done.result["error"]
-        return _error(error["http_status"], error["code"], error["message"])
+    if done.status == "refused":
+        refusal = done.result
+        return _error(refusal["status"], refusal["code"], refusal["message"])
     return _answer(done, 202 if done.status == "waiting" else 200)
 
 
@@ -249,8 +249,20 @@ async def _clew_error(_request: Request, error: Exception) -> Response:
     return _error(error.http_status, error.error_code, str(error), challenge)
 
 
-async def _invalid(_request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - it is registered for these
+    [first, *_] = error.errors()
+    if first["type"] == "json_invalid":
+        where, why = first["loc"][-1], first["ctx"]["error"]
+        return _error(400, "MALFORMED_JSON", f"The body is no JSON at character {where}: {why}.")
+    given = request.headers.get("content-type")
+    if request.method == "POST" and (given or "").partition(";")[0].strip() != "application/json":
+        said = f"says {given!r}" if given else "does not say what it is"
+        return _error(
+            415,
+            "UNSUPPORTED_MEDIA_TYPE",
+            f"The body of the request {said}. Send JSON with the header Content-Type: application/json.",
+        )
     # Where and what, but not the value, which may be anything somebody typed into the wrong field.
     found = [f"{'.'.join(map(str, each['loc'][1:])) or 'the body'}: {each['msg']}" for each in error.errors()]
     return _error(422, "INVALID_PARAMETER_VALUE", f"The request is not as it must be: {'; '.join(found)}.")

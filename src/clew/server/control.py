@@ -24,7 +24,7 @@ from typing import TypeAlias
 
 import uvicorn
 
-from clew.config import NotificationSettings
+from clew.config import NotificationSettings, ServingSettings
 from clew.errors import ClewError, UsageError
 from clew.loop.result import Event
 from clew.notifications import deliver_due
@@ -37,6 +37,7 @@ from clew.server.measures import LoopMeasures
 from clew.server.presence import run_folder
 from clew.server.reports import Reports
 from clew.server.scheduler import Scheduler
+from clew.server.slow_callers import Connection, Server
 from clew.server.tokens import ensure_first_token, has_token
 from clew.serving.doorbell import Doorbell
 from clew.storage import Store
@@ -124,7 +125,7 @@ class Opened:
 
     scheduler: Scheduler
     listening: socket.socket
-    allowed_hosts: tuple[str, ...]
+    serving: ServingSettings
 
 
 @contextmanager
@@ -148,7 +149,7 @@ def _opened(arguments: Arguments, reports: Reports, live: OpenLive) -> Iterator[
         stack.enter_context(_notices_sent(store, workspace.settings.notifications))
         loop = stack.enter_context(live(workspace, tell))
         scheduler = Scheduler(store, loop, clock, bell, run_folder(store.folder), LoopMeasures())
-        yield Opened(scheduler, listening, workspace.settings.serving.allowed_hosts)
+        yield Opened(scheduler, listening, workspace.settings.serving)
 
 
 @contextmanager
@@ -189,13 +190,14 @@ def _serve(opened: Opened, reports: Reports) -> None:
     is_live = threading.Event()
     failure: list[Exception] = []
     settings = uvicorn.Config(
-        make_app(scheduler, allowed_hosts=opened.allowed_hosts, is_live=is_live.is_set),
+        make_app(scheduler, allowed_hosts=opened.serving.allowed_hosts, is_live=is_live.is_set),
+        http=Connection,
         access_log=False,
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=int(CLOSING_SECONDS),
     )
-    server = uvicorn.Server(settings)
+    server = Server(settings, opened.serving.timeout_seconds)
 
     def go_live() -> None:
         try:

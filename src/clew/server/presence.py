@@ -6,6 +6,7 @@ The kernel's lock on ``run/up.lock`` is the truth, since it goes when its holder
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -85,21 +86,37 @@ class Held:
         self._folder = folder
 
     def tell(self, presence: Presence) -> None:
-        """Write down how this is reached and which processes there are now."""
-        _write_facts(self._folder, presence)
+        """Write down how this is reached and which processes there are now.
+
+        Raises
+        ------
+        StoreError
+            When the disk is full, or cannot be written.
+        """
+        with _explained(self._folder, "written"):
+            _write_facts(self._folder, presence)
 
 
 def run_folder(store_folder: Path) -> Path:
     """The folder for what belongs to a running system; made when it is missing, for its owner only."""
     folder = store_folder / "run"
-    try:
+    with _explained(folder, "made"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"{folder} cannot be made: {error.strerror}. Check who owns {store_folder} and its permissions,"
-            ' or name another folder: store = "…" in clew.toml, or CLEW_STORE.'
-        ) from error
     return folder
+
+
+@contextmanager
+def _explained(folder: Path, done: str) -> Iterator[None]:
+    """Turn the kernel's errors inside the block into what to do."""
+    try:
+        yield
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        todo = "Free some space" if is_full else f"Check who owns {folder.parent} and its permissions"
+        raise StoreError(
+            f'{folder} cannot be {done}: {error.strerror}. {todo}, or name another folder: store = "…" in'
+            " clew.toml, or CLEW_STORE."
+        ) from error
 
 
 @contextmanager
@@ -110,16 +127,22 @@ def held_up(store_folder: Path) -> Iterator[Held]:
     ------
     StoreBusy
         When there is one already, naming it.
+    StoreError
+        When the store cannot be written.
     """
     folder = run_folder(store_folder)
-    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with _explained(folder, "written"):
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _lock(descriptor, folder)
-        (folder / FACTS_FILE).unlink(missing_ok=True)
+        with _explained(folder, "written"):
+            (folder / FACTS_FILE).unlink(missing_ok=True)
         try:
             yield Held(folder)
         finally:
-            (folder / FACTS_FILE).unlink(missing_ok=True)
+            # What is left of the facts where nothing can be written any more counts for nobody.
+            with suppress(OSError):
+                (folder / FACTS_FILE).unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 

@@ -71,8 +71,8 @@ class Scheduler:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the last try of everything succeeded."""
-        return not any(self._n_failures.values())
+        """Whether the clock goes, and the last try of everything succeeded."""
+        return self.clock.trouble is None and not any(self._n_failures.values())
 
     def go_live(self) -> None:
         """Start the loop in this thread; what it raises is the caller's to tell."""
@@ -216,7 +216,8 @@ class Scheduler:
             }
             due = self._live.next_due
         self._recent.add(living_figures(self.store), time.monotonic())
-        facts = {"at": now, "next_due": due, "models": told, "lately": self._recent.lately()}
+        lately, trouble = self._recent.lately(), self.clock.trouble
+        facts = {"at": now, "clock_trouble": trouble, "next_due": due, "models": told, "lately": lately}
         fresh = self._run / f"{STATUS_FILE}.new"
         fresh.write_bytes(msgspec.json.encode(facts))
         fresh.replace(self._run / STATUS_FILE)

@@ -80,12 +80,14 @@ class WorkerLine:
 class Overview:
     """How everything stands.
 
-    `loop_age_seconds` says how long ago the loop last gave sign of life; None when it never did.
+    `clock_trouble` says why a real clock stands still; None while it goes. `loop_age_seconds` says how long
+    ago the loop last gave sign of life; None when it never did.
     """
 
     up: Presence | None
     clock_mode: str
     clock_now: datetime
+    clock_trouble: str | None
     next_due: datetime | None
     loop_age_seconds: float | None
     models: tuple[ModelLine, ...]
@@ -105,6 +107,7 @@ def overview(store: Store, now: datetime) -> Overview:
         up=up,
         clock_mode=clock.mode if clock else "real",
         clock_now=now,
+        clock_trouble=told.get("clock_trouble") if up else None,
         next_due=datetime.fromisoformat(due) if due else None,
         loop_age_seconds=age,
         models=lines,

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from clew.errors import ClewError
+from clew.errors import ClewError, StoreError
 from clew.server.presence import Held, Presence, held_up
 from clew.server.sockets import open_socket
 
@@ -243,8 +243,15 @@ class Supervisor:
 
     def _start(self, part: Part) -> None:
         part.start()
-        if self._held is not None:
+        if self._held is None:
+            return
+        try:
             self._held.tell(self._presence())
+        except StoreError as error:
+            if not self._was_ready:
+                raise
+            # Others learn later which process it is now; that it runs must not hang on a full disk.
+            self._audience.remark(str(error))
 
     def _presence(self) -> Presence:
         parts = (self._control, *self._workers)

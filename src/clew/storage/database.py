@@ -114,8 +114,9 @@ class Database:
             )
         if not _fork_lock.acquire(timeout=self.busy_timeout_seconds):
             raise StoreBusy(
-                f"Another thread of this process has been writing for {self.busy_timeout_seconds:g} s; keep"
-                " slow work outside of write()."
+                f"Another thread of this process has been writing to {self.name} for"
+                f" {self.busy_timeout_seconds:g} s, or waiting for another program that does. Let that"
+                " finish, then try again."
             )
         self._writing.pid = os.getpid()
         try:

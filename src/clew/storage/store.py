@@ -114,7 +114,8 @@ def _make_folders(folder: Path) -> None:
     except OSError as error:
         raise _cannot_write(folder, error.strerror) from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise _cannot_write(folder, "Permission denied")
+        is_read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+        raise _cannot_write(folder, "Read-only file system" if is_read_only else "Permission denied")
 
 
 def _cannot_write(folder: Path, reason: str | None) -> StoreError:

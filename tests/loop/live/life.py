@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -165,7 +165,13 @@ class Life:
 
 
 @contextmanager
-def living(root: Path, table: pa.Table, start: datetime, now: datetime | None = None) -> Iterator[Life]:
+def living(
+    root: Path,
+    table: pa.Table,
+    start: datetime,
+    now: datetime | None = None,
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> Iterator[Life]:
     """Go live, or go on with, the project in `root`; a worker answers meanwhile.
 
     Parameters
@@ -174,11 +180,18 @@ def living(root: Path, table: pa.Table, start: datetime, now: datetime | None = 
         When life begins, where it has not begun yet.
     now
         Where to go on.
+    on_event
+        Hears of each event in the moment in which the loop tells it.
     """
     events: list[Event] = []
+
+    def hear(_: str, event: Event) -> None:
+        events.append(event)
+        on_event(event)
+
     with ExitStack() as stack:
         workspace = stack.enter_context(open_workspace(None, root))
-        live = stack.enter_context(workspace.live(on_event=lambda _, event: events.append(event)))
+        live = stack.enter_context(workspace.live(on_event=hear))
         doorbell = Doorbell(workspace.store.folder / RUN_FOLDER)
         stack.callback(doorbell.close)
         _allow(workspace.store, doorbell, start)

@@ -133,7 +133,8 @@ def _clock(found: Overview) -> str:
     from clew.cli.words import lasting
 
     age = "" if found.loop_age_seconds is None else f", loop heard {lasting(found.loop_age_seconds)} ago"
-    return f"{found.clock_mode}, {found.clock_now:%Y-%m-%d %H:%M:%S} UTC{age}"
+    trouble = f". {found.clock_trouble}" if found.clock_trouble else ""
+    return f"{found.clock_mode}, {found.clock_now:%Y-%m-%d %H:%M:%S} UTC{age}{trouble}"
 
 
 def _line(model: ModelLine) -> list[str]:

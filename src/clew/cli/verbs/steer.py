@@ -171,13 +171,13 @@ def _executed(
 
 
 def _show(done: Command, as_json: bool) -> None:
-    if done.status == "refused" and done.result is not None:
-        error = done.result["error"]
-        raise CommandRefused(error["code"], error["message"], error["exit_code"])
+    if done.status == "refused":
+        refusal = done.result
+        raise CommandRefused(refusal["code"], refusal["message"], refusal["exit_code"])
     if done.status == "waiting":
         raise StoreBusy(
             f"clew up has not come to it yet: the loop is at work. {done.verb} stands as command {done.id}"
             " and is done as soon as it rests. See: clew status"
         )
-    sentence = str((done.result or {}).get("sentence", f"{done.verb} is done"))
+    sentence = str(done.result.get("sentence", f"{done.verb} is done"))
     answer(as_json, done, lambda: click.echo(f"{sentence[0].upper()}{sentence[1:]}."))

@@ -33,12 +33,23 @@ def save_checkpoint(store: Store, checkpoint: Checkpoint, positions: Mapping[str
     """Keep it in place of the one before.
 
     A process killed anywhere in this leaves the one before or the new one, never half of one.
+
+    Raises
+    ------
+    StoreError
+        When the disk is full or the folder cannot be written.
     """
     folder = store.folder / FOLDER / checkpoint.deployment
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     content = packed(dict(checkpoint.state))
     path = folder / f"{checkpoint.tick:08d}-{hashlib.sha256(content).hexdigest()[:16]}.state"
-    _write_whole(path, content)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_whole(path, content)
+    except OSError as error:
+        raise StoreError(
+            f"Where the loop of {checkpoint.deployment!r} stands cannot be kept in {path}: {error.strerror}."
+            " Free some space, or check the folder's permissions, then try again: nothing was lost."
+        ) from error
     row = {
         "tick": checkpoint.tick,
         "at": checkpoint.at,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,11 +15,15 @@ import numpy as np
 from clew.config import Settings
 from clew.datasets import feature_names, get_snapshot
 from clew.entities import Decision, Json, Param, Version
-from clew.errors import ClewError, Conflict, UsageError
+from clew.errors import ClewError, Conflict, StoreBusy, UsageError
 from clew.loop.commands import (
     Command,
     carry_out,
+    champion_as_expected,
+    champion_moved_by,
     moved_sentence,
+    newest_champion_move,
+    rollout_ended_by,
     rollout_to_end,
     version_to_promote,
     waiting,
@@ -100,7 +104,11 @@ class LiveModel:
         self._n_ticks, self._has_lived = 0, False
         self._loop: ModelLoop | None = None
         self._lock = threading.RLock()
-        self._workshop = Workshop(around.store, around.project, described, self._completed)
+        self._broken_off_at: datetime | None = None
+        self._workshop = self._new_workshop()
+
+    def _new_workshop(self) -> Workshop:
+        return Workshop(self._around.store, self._around.project, self._described, self._completed)
 
     # -- life --------------------------------------------------------------------------------------------
 
@@ -118,15 +126,23 @@ class LiveModel:
                     self._go_on(checkpoint, now)
                 self._has_lived = True
             except ClewError as error:
+                self._loop = None  # half a loop is none
+                if isinstance(error, StoreBusy):
+                    raise  # soon over, and nothing about this model
                 # The other models of the project go live all the same; this one says what it waits for.
                 self.status, self.sentence = "waiting", str(error).partition("\n")[0]
                 self.next_tick = now + (GO_ON_AGAIN if self._has_lived else TRY_AGAIN)
                 log.warning("a model cannot go live", extra={"model": self.deployment, "why": self.sentence})
                 self._tell(now, "not live", f"{self.deployment} cannot go live: {self.sentence}")
+            except BaseException:
+                self._loop = None
+                raise
 
     @property
     def next_due(self) -> datetime | None:
         """When it has something to do: a tick, or the end of a rollout's stage."""
+        if self._broken_off_at is not None:
+            return self._broken_off_at
         if self.next_tick is None or self._loop is None or self._loop.releasing is None:
             return self.next_tick
         ends = None if self.status == "paused" else self._desk.stage_ends
@@ -136,7 +152,9 @@ class LiveModel:
         """Live through everything that is due by `until`, each at its own moment."""
         with self._lock:
             while (due := self.next_due) is not None and due <= until:
-                if self._loop is None:
+                if self._broken_off_at is not None:
+                    self._recover(due)
+                elif self._loop is None:
                     self.start(due)
                 else:
                     self._live(due)
@@ -144,6 +162,8 @@ class LiveModel:
     def look(self, now: datetime) -> None:
         """Between ticks: a candidate whose requests go wrong is not left to the next tick."""
         with self._lock:
+            if self._broken_off_at is not None:
+                self._recover(now)
             if self._loop is None or self._loop.releasing is None or self._traffic.trial is None:
                 return
             if now >= self._lived_until + ROLLOUT_LOOK:
@@ -151,7 +171,7 @@ class LiveModel:
 
     def _live(self, now: datetime) -> None:
         assert self._loop is not None  # noqa: S101 - advance() looked
-        try:
+        with self._whole_or_undone(now):
             self._fitter.wake()
             self._world.take_in(now, grace=self._policy.tick)
             self._loop.is_paused = self._desk.is_held = self.status == "paused"
@@ -161,10 +181,28 @@ class LiveModel:
                 self._n_ticks += 1
                 self.next_tick += self._policy.tick
             self._save(now)
+
+    @contextmanager
+    def _whole_or_undone(self, now: datetime) -> Iterator[None]:
+        """A moment that breaks off, as when the store cannot be written, is lived again from what was kept.
+
+        What is in memory may know half of it; what was kept knows nothing of it, as after a crash.
+        """
+        try:
+            yield
         except BaseException:
-            # Half a tick is in memory: the next try begins where the checkpoint of the last one stands.
-            self._loop = None
+            self._broken_off_at = now
             raise
+
+    def _recover(self, now: datetime) -> None:
+        checkpoint = load_checkpoint(self._around.store, self.deployment)
+        assert checkpoint is not None, "what lived was kept"  # noqa: S101
+        # Its children hold fits that were broken off with the rest.
+        self._workshop.close()
+        self._workshop = self._new_workshop()
+        self._go_on(checkpoint, now)
+        self._broken_off_at = None
+        log.warning("a moment broke off and is lived again", extra={"model": self.deployment, "at": now})
 
     def rest(self, idle_seconds: float) -> None:
         """Let the children go when nothing was asked of them for so long."""
@@ -357,12 +395,19 @@ class LiveModel:
         """What people changed while nothing ran is in the records: follow it."""
         assert self._loop is not None  # noqa: S101 - just restored
         chosen = aliases(self._around.store, self.deployment).get("champion")
-        if chosen is not None and chosen != self._desk.versions[self._loop.champion.name].number:
+        is_other = chosen is not None and chosen != self._desk.versions[self._loop.champion.name].number
+        if chosen is not None and is_other and not self._is_moved_again():
             self._person_chose(chosen, now)
             self._save(now)
         route = self._route()
         if self.status != "retired" and chosen is not None and (route is None or route.champion is None):
             self._traffic.end_trial(now)
+
+    def _is_moved_again(self) -> bool:
+        """Whether the champion was moved in a moment that broke off, and is lived or obeyed once more."""
+        newest = newest_champion_move(self._around.store, self.deployment)
+        command = None if newest is None else newest.evidence.get("command")
+        return command is None or any(each.id == command for each in waiting(self._around.store))
 
     def _route(self) -> Any:
         with self._around.store.read() as reader:
@@ -379,6 +424,8 @@ class LiveModel:
             return len(told)
 
     def _obey(self, command: Command, now: datetime) -> Json:
+        if self._broken_off_at is not None:
+            self._recover(now)
         if self._loop is None and self._has_lived:
             self.start(now)
         if self._loop is None:
@@ -392,26 +439,49 @@ class LiveModel:
             "retire": self._set_status,
             "retrain": self._retrain,
         }
-        result = actions[command.verb](command, now)
-        self._save(now)
+        self._refuse_what_cannot_be(command)
+        with self._whole_or_undone(now):
+            result = actions[command.verb](command, now)
+            self._save(now)
         return result
 
-    def _roll_back(self, command: Command, now: datetime) -> Json:
-        number = rollout_to_end(self._around.store, command.verb, self.deployment, command.arguments)
-        return self._promote(command, now) if number is None else self._end_rollout(number, command, now)
+    def _refuse_what_cannot_be(self, command: Command) -> None:
+        """Before anything of it is done, as afterwards there would be something to undo."""
+        assert self._loop is not None  # noqa: S101 - _obey() looked
+        store, name, verb = self._around.store, self.deployment, command.verb
+        if champion_moved_by(store, command) or rollout_ended_by(store, command):
+            return
+        ends_rollout = rollout_to_end(store, verb, name, command.arguments) is not None
+        if verb in ("promote", "rollback") and not ends_rollout:
+            version_to_promote(store, verb, name, command.arguments)
+        else:
+            champion_as_expected(store, name, command.arguments)
+        if verb == "retrain" and self._loop.releasing is not None:
+            raise Conflict(
+                f"A release of {self._loop.releasing.name} is under way, fitted on all that was known when it"
+                f" began; ask again when it is over, or end it first: clew rollback {name} --reason '…'"
+            )
 
-    def _end_rollout(self, number: int, command: Command, now: datetime) -> Json:
+    def _roll_back(self, command: Command, now: datetime) -> Json:
+        store, ended = self._around.store, rollout_ended_by(self._around.store, command)
+        number = ended or rollout_to_end(store, command.verb, self.deployment, command.arguments)
+        if number is None:
+            return self._promote(command, now)
+        return self._end_rollout(number, command, now, is_recorded=ended is not None)
+
+    def _end_rollout(self, number: int, command: Command, now: datetime, *, is_recorded: bool) -> Json:
         assert self._loop is not None  # noqa: S101 - _obey() looked
         model, champion = self._model_of(number), self._desk.versions[self._loop.champion.name].number
         evidence = {"command": command.id, "version": number, "champion": champion}
         sentence = f"{command.actor} says: no further with version {number}: {command.reason}"
         facts = evidence | {"actor": command.actor}
         self._world.decided(Decision("rolled back", now, sentence, facts), model)
-        with self._around.store.write() as tx:
-            record_audit(
-                tx, now=now, actor=command.actor, action="end rollout", subject=self.deployment,
-                reason=command.reason, evidence=evidence,
-            )  # fmt: skip
+        if not is_recorded:
+            with self._around.store.write() as tx:
+                record_audit(
+                    tx, now=now, actor=command.actor, action="end rollout", subject=self.deployment,
+                    reason=command.reason, evidence=evidence,
+                )  # fmt: skip
         self._desk.withdraw(now, "a person ended its rollout")
         self._traffic.end_trial(now)
         self._loop.releasing = None
@@ -420,8 +490,9 @@ class LiveModel:
         return {"sentence": told, "version": champion, "before": champion, "ended": number}
 
     def _promote(self, command: Command, now: datetime) -> Json:
-        number, before = version_to_promote(
-            self._around.store, command.verb, self.deployment, command.arguments
+        store, verb = self._around.store, command.verb
+        number, before = champion_moved_by(store, command) or version_to_promote(
+            store, verb, self.deployment, command.arguments
         )
         evidence = {"command": command.id, "verb": command.verb}
         sentence = f"{command.actor} says: {command.verb} to version {number}: {command.reason}"
@@ -481,12 +552,6 @@ class LiveModel:
 
     def _retrain(self, command: Command, now: datetime) -> Json:
         assert self._loop is not None  # noqa: S101 - _obey() looked
-        if self._loop.releasing is not None:
-            raise Conflict(
-                f"A release of {self._loop.releasing.name} is under way, fitted on all that was known when it"
-                f" began; ask again when it is over, or end it first: clew rollback {self.deployment}"
-                " --reason '…'"
-            )
         self._loop.orders.ask(f"{command.actor} asked: {command.reason}")
         with self._around.store.write() as tx:
             record_audit(

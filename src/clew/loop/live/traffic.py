@@ -19,11 +19,12 @@ from clew.errors import ClewError
 from clew.loop.live.fitter import LiveFitter
 from clew.loop.live.trial_period import Request, TrialPeriod, fault_finding
 from clew.loop.standing import FittedModel
-from clew.registry import aliases, move_alias
+from clew.registry import aliases
+from clew.registry.alias_moves import move_alias_within
 from clew.registry.routes import get_route, move_route
 from clew.serving.doorbell import Doorbell
 from clew.serving.fleet import WorkerState, running
-from clew.storage import Store
+from clew.storage import Store, Transaction
 from clew.storage.records import Failure, Prediction
 
 ACKNOWLEDGED_WITHIN_SECONDS = 30.0
@@ -126,7 +127,7 @@ class LiveTraffic:
     def set_champion(
         self, number: int, actor: str, reason: str, evidence: Json, now: datetime, *, expected: Any = ...
     ) -> None:
-        """Let this version answer everything: the alias with its audit row first, then the route.
+        """Let this version answer everything: alias, audit row and route move at once, or none of them.
 
         Raises
         ------
@@ -135,18 +136,21 @@ class LiveTraffic:
         """
         if expected is ...:
             expected = aliases(self._store, self._deployment).get("champion")
-        move_alias(
-            self._store,
-            self._deployment,
-            "champion",
-            number,
-            expected=expected,
-            actor=actor,
-            reason=reason,
-            evidence=evidence,
-            now=now,
-        )
-        self._is_in_force(self._move(now, champion=number))
+        with self._store.write() as tx:
+            move_alias_within(
+                tx,
+                self._deployment,
+                "champion",
+                number,
+                expected=expected,
+                actor=actor,
+                reason=reason,
+                evidence=evidence,
+                now=now,
+            )
+            generation = self._route_moved(tx, now, champion=number)
+        self._doorbell.ring(generation)
+        self._is_in_force(generation)
 
     def end_trial(self, now: datetime) -> None:
         """Let the champion answer everything again."""
@@ -162,12 +166,15 @@ class LiveTraffic:
 
     def _move(self, now: datetime, **changes: Any) -> int:
         with self._store.write() as tx:
-            there = get_route(tx, self._deployment)
-            champion = there.champion if there else None
-            facts: dict[str, Any] = {"champion": champion, **changes}
-            generation = move_route(tx, Route(self._deployment, 0, **facts), now)
+            generation = self._route_moved(tx, now, **changes)
         self._doorbell.ring(generation)
         return generation
+
+    def _route_moved(self, tx: Transaction, now: datetime, **changes: Any) -> int:
+        there = get_route(tx, self._deployment)
+        champion = there.champion if there else None
+        facts: dict[str, Any] = {"champion": champion, **changes}
+        return move_route(tx, Route(self._deployment, 0, **facts), now)
 
     def _is_in_force(self, generation: int) -> bool:
         """Whether all workers that run follow the routes of this generation, after some patience."""

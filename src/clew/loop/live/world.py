@@ -108,12 +108,18 @@ class LiveWorld:
 
     def _ask_table(self, now: datetime) -> None:
         try:
-            self.fitter.refresh(now)
+            self._refresh(now)
         except ClewError as error:
             self._tell_of_source(str(error), now)
             return
-        self.told_of_source = ""
         self.take_table(now)
+
+    def _refresh(self, now: datetime) -> None:
+        self.fitter.refresh(now)
+        if self.told_of_source:
+            self.told_of_source = ""
+            name = self.policy.declaration.dataset.name
+            self.decided(Decision("source back", now, f"the table of {name} can be read again", {}), None)
 
     def take_table(self, now: datetime) -> None:
         """Take the labels that the snapshot in use knows."""
@@ -153,7 +159,7 @@ class LiveWorld:
         return min(1.0, loss / self.policy.bound)
 
     def fit(self, purpose: str, pieces: Pieces, now: datetime) -> FittedModel:
-        self.fitter.refresh(now)
+        self._refresh(now)
         return self.fitter.fit(purpose, pieces, self.matured(now))
 
     def scored(self, model: FittedModel, start: int, end: int) -> Scored:
@@ -251,7 +257,7 @@ class LiveWorld:
         self, candidate: Candidate, champion: FittedModel, anchor: FittedModel, now: datetime
     ) -> None:
         try:
-            self.fitter.refresh(now)
+            self._refresh(now)
         except ClewError as error:
             # The refit will say so; the release then ends as refused.
             self._tell_of_source(str(error), now)
