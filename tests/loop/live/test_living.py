@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import binom
 
+from clew.errors import StoreError
 from clew.loop.commands import preview
 from clew.loop.trace import trace
 from clew.loop.why import why
@@ -196,7 +197,7 @@ def test_a_tick_that_breaks_off_is_lived_again_from_where_the_last_one_ended(tmp
         folder, aside = life.store.folder / "loop" / MODEL, tmp_path / "aside"
         folder.rename(aside)
         folder.touch()
-        with pytest.raises(FileExistsError):
+        with pytest.raises(StoreError, match="cannot be kept"):
             life.live.advance(life.now + DAY)
         folder.unlink()
         aside.rename(folder)
