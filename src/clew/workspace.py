@@ -46,7 +46,7 @@ from clew.loop.result import (
     ThreadNode,
     TryResult,
 )
-from clew.loop.trace import trace, version_name
+from clew.loop.trace import touched, trace, version_name
 from clew.loop.trial import Trial, try_result
 from clew.loop.why import why
 from clew.registry import LoadedModel, Predictions, fetch_package, get_version, load_package
@@ -232,6 +232,10 @@ class Workspace:
     def trace(self, reference: str) -> ThreadNode:
         """The thread from a record back to its causes; see `clew.loop.trace.trace`."""
         return trace(self.store, reference)
+
+    def touched(self, reference: str) -> ThreadNode:
+        """The thread forward to what came of a record; see `clew.loop.trace.touched`."""
+        return touched(self.store, reference)
 
     def why(self, reference: str) -> list[Reason]:
         """The reasons of decisions; see `clew.loop.why.why`."""

@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import pyarrow.compute as pc
 
 from clew.datasets import find_rows, latest_snapshot
 from clew.entities import Json, ModelDeclaration
 from clew.errors import DataError, NotFound
 from clew.loop.result import ThreadNode
 from clew.registry import audit_log
-from clew.storage import Store, read_record
+from clew.storage import Reader, Store, read_record, scan
 from clew.storage.records import Failure, Label, Prediction
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -47,6 +48,27 @@ def prediction_node(store: Store, identity: str, trace: Callable[[Store, str], T
     sentence = f"{moment_of(record.answered_at):%Y-%m-%d %H:%M} {answer_sentence(record)}"
     causes = [trace(store, version), *_offices(store, record), *_rows(store, record)]
     return ThreadNode("prediction", identity, sentence, _facts(record), tuple(causes))
+
+
+def answers_node(store: Store, reader: Reader, version: str) -> ThreadNode | None:
+    """All answers of a version, counted; None when it gave none that is on record."""
+    deployment, _, number = version.rpartition("@")
+    known = reader.get("deployments", name=deployment)
+    if known is None or known["kind"] != "live":
+        return None
+    logged = scan(store, deployment, columns=("version", "role"))
+    mine = logged.filter(pc.equal(logged.column("version"), int(number)))
+    if not mine.num_rows:
+        return None
+    roles = {each["values"]: each["counts"] for each in pc.value_counts(mine.column("role")).to_pylist()}
+    span = pc.min_max(mine.column("event_time")).as_py()
+    n_given = roles.get("champion", 0) + roles.get("canary", 0)
+    beside = f", and asked {roles['shadow']:,} times beside the champion" if "shadow" in roles else ""
+    sentence = (
+        f"{n_given:,} answers to callers about {span['min']:%Y-%m-%d %H:%M} to {span['max']:%Y-%m-%d %H:%M}"
+        f"{beside}"
+    )
+    return ThreadNode("predictions", version, sentence, {"by role": roles})
 
 
 def answer_sentence(record: Prediction | Failure) -> str:

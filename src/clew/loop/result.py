@@ -175,13 +175,22 @@ OnProgress: TypeAlias = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class ThreadNode:
-    """A knot of the thread: a record, what is known about it, and the records it came from."""
+    """A knot of the thread: a record, what is known about it, and the records beside it on the way.
+
+    Attributes
+    ----------
+    causes
+        What it came from, where the thread is followed back.
+    effects
+        What came of it, where it is followed forward.
+    """
 
     kind: str
     id: str
     sentence: str
     facts: Json = field(default_factory=dict)
     causes: tuple[ThreadNode, ...] = ()
+    effects: tuple[ThreadNode, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The thread: from any record back to what it came from.
+"""The thread: from any record back to what it came from, and forward to what came of it.
 
 Rooms write edges as they work (a run *used* a snapshot, a version was *made by* a run, a decision *rests on*
 findings). Here they are walked, and each record is put into a sentence.
@@ -11,7 +11,7 @@ from typing import Any
 
 from clew.entities import Json
 from clew.errors import NotFound
-from clew.loop.prediction_thread import is_prediction_id, prediction_node
+from clew.loop.prediction_thread import answers_node, is_prediction_id, prediction_node
 from clew.loop.result import ThreadNode
 from clew.storage import Reader, Store, Where
 
@@ -40,6 +40,41 @@ def trace(store: Store, reference: str) -> ThreadNode:
     with store.read() as reader:
         kind, identity = _resolve(reader, reference)
         return _node(reader, kind, identity, seen=frozenset())
+
+
+def touched(store: Store, reference: str) -> ThreadNode:
+    """The thread forward: what was made from a record, and from that, down to the answers that were given.
+
+    Parameters
+    ----------
+    reference
+        As for `trace`; a prediction has nothing that came of it.
+
+    Raises
+    ------
+    NotFound
+        When nothing has that name, or several things do.
+    """
+    if is_prediction_id(reference):
+        raise NotFound(
+            f"{reference} is an answer, and nothing is made from answers. See: clew trace {reference}"
+        )
+    with store.read() as reader:
+        kind, identity = _resolve(reader, reference)
+        return _effect(store, reader, kind, identity, seen=frozenset())
+
+
+def _effect(
+    store: Store, reader: Reader, kind: str, identity: str, seen: frozenset[tuple[str, str]]
+) -> ThreadNode:
+    sentence, facts = _TOLD[kind](reader, identity)
+    here = seen | {(kind, identity)}
+    edges = reader.find("edges", {"to_kind": kind, "to_id": identity}, ["relation", "from_kind", "from_id"])
+    # Each decision names who was champion when it was taken; that it came of that one is not said with it.
+    next_ones = [(e["from_kind"], e["from_id"]) for e in edges if e["relation"] != "champion was"]
+    effects = [_effect(store, reader, *each, here) for each in next_ones if each not in here]
+    answers = answers_node(store, reader, identity) if kind == "version" else None
+    return ThreadNode(kind, identity, sentence, facts, effects=(*effects, *([answers] if answers else [])))
 
 
 def _resolve(reader: Reader, reference: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,10 +114,13 @@ def _moved_record(store: Store, worker: int, segment: int, offset: int) -> Recor
     return None
 
 
-def _part(store: Store, digest: str, filters: list[tuple[str, str, Any]]) -> pa.Table:
+def _part(
+    store: Store, digest: str, filters: list[tuple[str, str, Any]], columns: Sequence[str] | None = None
+) -> pa.Table:
     import pyarrow.parquet as pq
 
-    return pq.read_table(store.objects.path(digest), filters=filters or None, partitioning=None)
+    path = store.objects.path(digest)
+    return pq.read_table(path, columns=columns, filters=filters or None, partitioning=None)
 
 
 def scan(
@@ -126,6 +129,7 @@ def scan(
     kind: Kind = "p",
     start: datetime | None = None,
     end: datetime | None = None,
+    columns: Sequence[str] | None = None,
 ) -> pa.Table:
     """All records of a deployment, moved or not, in the order of their time.
 
@@ -135,6 +139,8 @@ def scan(
         ``"p"`` predictions, ``"f"`` failures, ``"l"`` labels.
     start, end
         Only those whose event time (a label's: when it was received) is at or after `start` and before `end`.
+    columns
+        Only these, beside the time and `id`: what is left out is not read. All by default.
 
     Returns
     -------
@@ -153,7 +159,9 @@ def scan(
         for operator, moment in ((">=", start), ("<", end))
         if moment is not None
     ]
-    whole = joined([table_of(kind, raw), *(_part(store, part["object_digest"], filters) for part in parts)])
+    wanted = None if columns is None else [*dict.fromkeys((*columns, TIME_OF[kind], *PLACE))]
+    fresh = table_of(kind, raw) if wanted is None else table_of(kind, raw).select(wanted)
+    whole = joined([fresh, *(_part(store, part["object_digest"], filters, wanted) for part in parts)])
     whole = whole.sort_by([(name, "ascending") for name in (TIME_OF[kind], *PLACE)])
     return whole.add_column(0, "id", [ids_of(whole)]).drop_columns(list(PLACE))
 

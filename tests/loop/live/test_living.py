@@ -15,7 +15,7 @@ from scipy.stats import binom
 
 from clew.errors import StoreError
 from clew.loop.commands import preview
-from clew.loop.trace import trace
+from clew.loop.trace import touched, trace
 from clew.loop.why import why
 from clew.monitoring import list_findings
 from clew.registry import aliases, audit_log, list_versions
@@ -105,6 +105,27 @@ def test_why_tells_of_one_answer_who_gave_it_and_why_there_is_that_version(flipp
         assert f"as {role} answered {record.predicted} for {record.key}" in first.sentence
         assert others == why(flipping.store, f"{MODEL}@{record.version}")
         assert {reason.kind for reason in others} >= {"version", "promoted"} or record.version > 2
+
+
+def test_the_thread_forward_leads_from_a_snapshot_to_every_answer(flipping: Life) -> None:
+    first = list_versions(flipping.store, MODEL)[0]
+    snapshot = get_run(flipping.store, first.run).snapshot
+    told = touched(flipping.store, snapshot)
+    assert (told.kind, told.id) == ("snapshot", snapshot)
+    runs = {run.id: run for run in told.effects}
+    assert first.run in runs
+    [version] = [each for each in runs[first.run].effects if each.kind == "version"]
+    [answers] = [each for each in version.effects if each.kind == "predictions"]
+    n_given = sum(
+        record.version == 1 and record.role in ("champion", "canary")
+        for record in flipping.logged()
+        if isinstance(record, Prediction)
+    )
+    assert answers.sentence.startswith(f"{n_given:,} answers to callers about 2024-02-20")
+    # Whatever leads back to it is met on the way forward.
+    newest = list_versions(flipping.store, MODEL)[-1]
+    kinds = {each.kind for each in touched(flipping.store, get_run(flipping.store, newest.run).code).effects}
+    assert kinds == {"run", "snapshot"}
 
 
 def test_a_canary_answers_its_share_of_the_keys(flipping: Life) -> None:

@@ -74,7 +74,13 @@ def promote(model: str, version: int | None, **given: Any) -> None:
 
 @click.command("rollback", cls=Explained, example='clew rollback busy_hour --reason "too many complaints"')
 @_dry_run
-@option("--to", type=click.IntRange(1), metavar="VERSION", purpose=WHAT, help="By default the one before.")
+@option(
+    "--to",
+    type=click.IntRange(1),
+    metavar="VERSION",
+    purpose=WHAT,
+    help="By default the one before; while a version is rolled out, the champion as it is.",
+)
 @_shared
 def rollback(model: str, to: int | None, **given: Any) -> None:
     """Go back to an earlier champion.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clew.cli.commands import Explained
+from clew.cli.commands import Explained, option
 from clew.cli.terminal import answer
 from clew.cli.values import json_option
 
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
 @click.command("trace", cls=Explained, example="clew trace busy_hour@3")
 @click.argument("reference")
+@option(
+    "--forward", is_flag=True, purpose="What", help="Follow it to what was made from it, down to the answers."
+)
 @json_option
-def trace(reference: str, as_json: bool) -> None:
-    """Follow the thread from anything to what made it.
+def trace(reference: str, forward: bool, as_json: bool) -> None:
+    """Follow the thread from anything to what made it, or to all that was made from it.
 
     REFERENCE is a version (MODEL@NUMBER), a model (its newest version), or the first letters of the id of a
     run, a snapshot, captured code, an environment, a decision or a backtest; or the whole id of a prediction.
@@ -33,14 +36,14 @@ def trace(reference: str, as_json: bool) -> None:
     from clew.cli.records import records_here
 
     with records_here() as records:
-        node = records.trace(reference)
+        node = records.touched(reference) if forward else records.trace(reference)
     answer(as_json, node, lambda: show_thread(node))
 
 
 def show_thread(node: ThreadNode) -> None:
-    """The thread as a tree: each record, what is known about it, and below it what it came from.
+    """The thread as a tree: each record, what is known about it, and below it what comes next on the way.
 
-    A record that several others came from is told where it is met first.
+    A record that is met again is told where it is met first.
     """
     from rich.tree import Tree
 
@@ -50,12 +53,12 @@ def show_thread(node: ThreadNode) -> None:
 
 
 def _grown(tree: Tree, node: ThreadNode, told: set[tuple[str, str]]) -> Tree:
-    for cause in node.causes:
-        if (cause.kind, cause.id) in told:
-            tree.add(_name(cause).append(", as above", style="dim"))
+    for other in (*node.causes, *node.effects):
+        if (other.kind, other.id) in told:
+            tree.add(_name(other).append(", as above", style="dim"))
             continue
-        told.add((cause.kind, cause.id))
-        _grown(tree.add(_label(cause)), cause, told)
+        told.add((other.kind, other.id))
+        _grown(tree.add(_label(other)), other, told)
     return tree
 
 
