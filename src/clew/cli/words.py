@@ -154,9 +154,11 @@ def _gains(result: Lived) -> dict[Policy, float]:
 def first_doubt(result: Lived) -> str:
     """What the gate held against the first champion, which went live all the same; empty when nothing."""
     first = result.gates[0] if result.gates else None
-    # Told of a part of a life, the first gate may have been another candidate's.
-    is_hers = first is not None and (not is_live(result) or first.candidate == "version 1")
-    report = first.report if first is not None and is_hers else None
+    if is_live(result):
+        # Told of a part of a life, the first gate may have been another candidate's.
+        hers = f"version {result.versions[0].number}"
+        first = next((gate for gate in result.gates if gate.candidate == hers), None)
+    report = None if first is None else first.report
     if report is None or report.outcome not in ("fail", "undecided"):
         return ""
     worst = next(check for check in report.checks if check.outcome == report.outcome)

@@ -280,11 +280,16 @@ def _newest(store: Store, deployment: str) -> int:
 
 
 def _champion_before(store: Store, deployment: str, champion: int | None) -> int:
+    """Whom the champion followed, when it was not itself put back: what was rolled back stays away."""
     for entry in audit_log(store, deployment, limit=None):
-        before = entry.evidence.get("from")
-        if entry.action == "move champion" and entry.evidence.get("to") == champion and before is not None:
+        before, to = entry.evidence.get("from"), entry.evidence.get("to")
+        was_put_back = entry.evidence.get("verb") == "rollback"
+        if entry.action == "move champion" and to == champion and before is not None and not was_put_back:
             return int(before)
-    raise UsageError(f"{deployment!r} has had no other champion to go back to.")
+    raise UsageError(
+        f"{deployment!r} has had no other champion to go back to. Put any version in office with:"
+        f" clew promote {deployment} VERSION --reason '…'"
+    )
 
 
 def _act_on_records(store: Store, command: Command, now: datetime) -> Json:

@@ -71,7 +71,10 @@ class Traffic(Protocol):
         ...
 
     def paired(self, candidate: FittedModel) -> Json:
-        """Of the requests that both answered: ``paired``, how many, and ``otherwise``, not the same."""
+        """Of requests that both answered: ``paired``, how many, and ``otherwise``, how many not the same.
+
+        Numbers have a ``mean_difference`` instead; empty where no request was seen.
+        """
         ...
 
     def fault(self, candidate: FittedModel, now: datetime) -> Finding | None:
@@ -336,8 +339,10 @@ class ReleaseDesk:
         assert self.model is not None  # noqa: S101 - see _roll_out
         compared = f"rows compared so far: {self._n_compared}"
         pairs = self._traffic.paired(self.model)
-        if pairs:
+        if "otherwise" in pairs:
             compared += f", requests answered otherwise: {pairs['otherwise']:,} of {pairs['paired']:,}"
+        if "mean_difference" in pairs:
+            compared += f", mean difference of {pairs['paired']:,} answers: {pairs['mean_difference']:.4g}"
         if rollout.is_complete or rollout.saw_enough:
             return compared
         return f"passed on time only, n = {rollout.n_requests}; {compared}"

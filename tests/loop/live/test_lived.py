@@ -170,7 +170,7 @@ def test_what_the_first_version_cannot_answer_is_left_out_and_said(store: Store,
 
     result = told(store, ask)
     assert result.summary.frozen == pytest.approx(2 / 3, abs=1e-6)
-    assert "Version 1 cannot answer 1 of these rows" in result.notes[-1]
+    assert "It cannot answer 1 of these rows" in result.notes[-1]
 
 
 def test_blind_retraining_was_lived_by_nobody(store: Store, log: Log) -> None:

@@ -259,6 +259,9 @@ def test_people_steer_a_running_model(tmp_path: Path) -> None:
         back = life.tell("rollback", reason="complaints")
         assert (back.status, back.result["version"]) == ("done", 1)
         assert {answer["version"] for answer in life.ask(life.rows_of(life.now - DAY))} == {1}
+        again = life.tell("rollback", reason="once more")
+        assert again.status == "refused", "what was rolled back does not come back by a second rollback"
+        assert "no other champion to go back to" in again.result["message"]
         life.days(6)
         assert life.status().version != before_rollback
         assert life.tell("retire", reason="replaced").status == "done"

@@ -33,9 +33,6 @@ from clew.tracking import get_run
 Ask: TypeAlias = Callable[[int, pa.Table], Predictions]
 """What a version of the deployment answers for a table of features."""
 
-FROZEN = 1
-"""The version that is asked about every row, as if nobody had ever replaced it."""
-
 STRETCH = Duration(months=1)
 """This much of the log is held in memory at a time."""
 
@@ -51,7 +48,7 @@ class Answered:
     losses
         Row losses of these answers; NaN where no label is known and complete.
     frozen
-        Row losses of the first version on the same rows; NaN also where it cannot answer.
+        Row losses of the first champion on the same rows; NaN also where it cannot answer.
     """
 
     times: Times
@@ -105,6 +102,8 @@ class LogReader:
 
     Parameters
     ----------
+    first
+        The first champion, which is asked about every row, as if nobody had ever replaced it.
     now
         Labels of rows that are younger than the label delay are not complete, and do not count yet.
     ask
@@ -112,13 +111,20 @@ class LogReader:
     """
 
     def __init__(
-        self, store: Store, deployment: str, declaration: ModelDeclaration, now: datetime, ask: Ask
+        self,
+        store: Store,
+        deployment: str,
+        declaration: ModelDeclaration,
+        first: int,
+        now: datetime,
+        ask: Ask,
     ) -> None:
         self._store, self._deployment, self._declaration = store, deployment, declaration
+        self._first = first
         self._now, self._ask = int(as_time(now).astype("int64")), ask
         self._metric = metric_of(declaration)
         self._labels = Labels(store, deployment, declaration.dataset)
-        self._features = _feature_schema(store, deployment, declaration)
+        self._features = _feature_schema(store, deployment, declaration, first)
         self._classes: dict[int, tuple[Any, ...]] = {}
         self._answered_at: dict[Any, int] = {}
         self._place: dict[Any, int] = {}
@@ -203,9 +209,9 @@ class LogReader:
         return Predictions(predicted, probabilities, self._classes[version])
 
     def _frozen_losses(self, table: pa.Table, y: np.ndarray, losses: FloatArray) -> FloatArray:
-        """Where the first version itself answered, that is what it would have answered."""
+        """Where the first champion itself answered, that is what it would have answered."""
         frozen = losses.copy()
-        others = np.flatnonzero(table.column("version").to_numpy() != FROZEN)
+        others = np.flatnonzero(table.column("version").to_numpy() != self._first)
         if len(others):
             frozen[others] = self._losses_of_first(self._asked(table.take(others)), y[others])
         return frozen
@@ -213,7 +219,7 @@ class LogReader:
     def _losses_of_first(self, features: pa.Table, y: np.ndarray) -> FloatArray:
         """A row that it cannot answer is not known; the others of its batch are."""
         try:
-            return row_losses(self._metric, y, self._ask(FROZEN, features))
+            return row_losses(self._metric, y, self._ask(self._first, features))
         except (DataError, TrainingFailed):
             if len(y) == 1:
                 return np.array([np.nan])
@@ -222,7 +228,7 @@ class LogReader:
             return np.concatenate([self._losses_of_first(*half) for half in halves])
 
     def _asked(self, table: pa.Table) -> pa.Table:
-        """The features that rows were asked with, in the types that the first version learned from."""
+        """The features that rows were asked with, in the types that the first champion learned from."""
         columns = [
             _cast(table.column(FEATURE + field.name), field.type)
             if FEATURE + field.name in table.column_names
@@ -244,8 +250,8 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
         return column  # whoever is asked says which values it cannot take
 
 
-def _feature_schema(store: Store, deployment: str, declaration: ModelDeclaration) -> pa.Schema:
-    run = get_run(store, get_version(store, deployment, FROZEN).run)
+def _feature_schema(store: Store, deployment: str, declaration: ModelDeclaration, number: int) -> pa.Schema:
+    run = get_run(store, get_version(store, deployment, number).run)
     snapshot = get_snapshot(store, run.snapshot)
     schema = read_rows(store, snapshot, RowRange(0, 0)).schema
     known = [name for name in declaration.not_features if name in schema.names]

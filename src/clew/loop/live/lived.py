@@ -27,7 +27,7 @@ from clew.entities import (
 )
 from clew.errors import NotFound, UsageError
 from clew.loop.history import as_time
-from clew.loop.live.answered import FROZEN, Answered, Ask, LogReader
+from clew.loop.live.answered import Answered, Ask, LogReader
 from clew.loop.measured import band_of, counts_of, rounded, staleness_of
 from clew.loop.policy import metric_of
 from clew.loop.result import (
@@ -87,7 +87,7 @@ def lived(
     Parameters
     ----------
     ask
-        Has a version answer once more: the first one, for what would have been without the loop.
+        Has a version answer once more: the first champion, for what would have been without the loop.
     now
         By the system's clock: younger labels are not complete.
     since, until
@@ -105,16 +105,17 @@ def lived(
     began = time.perf_counter()
     declaration = _declaration(store, deployment)
     offices = _offices(store, deployment)
+    first = int(offices[0].evidence["to"])
     start = since or offices[0].at.replace(hour=0, minute=0, second=0, microsecond=0)
     end = until or now
     if start >= end:
         raise UsageError(f"--since {start:%Y-%m-%d %H:%M} is not before --until {end:%Y-%m-%d %H:%M}.")
-    rows = LogReader(store, deployment, declaration, now, ask).read(start, end, on_progress)
+    rows = LogReader(store, deployment, declaration, first, now, ask).read(start, end, on_progress)
     on_progress(Progress(0.95, sentence="adding up"))
     if not rows.is_known.any():
         raise _nothing_known(declaration, rows, start, end)
     metric = metric_of(declaration)
-    numbers = {FROZEN, *(office.evidence["to"] for office in offices), *np.unique(rows.versions).tolist()}
+    numbers = {first, *(office.evidence["to"] for office in offices), *np.unique(rows.versions).tolist()}
     learned = _learned_by(store, deployment, sorted(numbers), declaration.dataset)
     is_from_its_start, is_until_now = start <= offices[0].at, end >= now
     part = None if is_from_its_start else start, None if is_until_now else end
@@ -125,7 +126,7 @@ def lived(
         model=declaration.name,
         metric=metric.name,
         greater_is_better=metric.greater_is_better,
-        margin=declaration.margin.absolute(_level(store, deployment, metric, rows)),
+        margin=declaration.margin.absolute(_level(store, deployment, first, metric, rows)),
         start=start,
         end=end,
         windows=_windows(metric, rows, window or _fitting_window(end - start), start, end),
@@ -133,8 +134,8 @@ def lived(
         summary=_summary(metric, rows, events, n_fits, time.perf_counter() - began),
         versions=_version_spans(offices, learned, start, end),
         gates=_gates(store, deployment, start, end),
-        staleness=_staleness(metric, rows, learned),
-        notes=_notes(rows),
+        staleness=_staleness(metric, rows, first, learned),
+        notes=_notes(rows, first),
         n_answered=len(rows.times),
         counts=_counts(rows),
     )
@@ -176,9 +177,9 @@ def _nothing_known(
     )
 
 
-def _level(store: Store, deployment: str, metric: Metric, rows: Answered) -> float:
+def _level(store: Store, deployment: str, first: int, metric: Metric, rows: Answered) -> float:
     """What the first champion was worth when it went live: relative margins are shares of it."""
-    known = get_version(store, deployment, FROZEN).metrics.get(metric.name)
+    known = get_version(store, deployment, first).metrics.get(metric.name)
     return metric.value(rows.losses[rows.is_known]) if known is None else known
 
 
@@ -231,12 +232,14 @@ def _counts(rows: Answered) -> dict[str, int]:
     return {str(number): n for number, n in zip(numbers.tolist(), counts.tolist(), strict=True)}
 
 
-def _staleness(metric: Metric, rows: Answered, learned: Mapping[int, Learned]) -> tuple[StalenessPoint, ...]:
-    """By age what was answered, and what the first version would have answered in place of others."""
-    replaced = rows.is_known & (rows.versions != FROZEN) & ~np.isnan(rows.frozen)
+def _staleness(
+    metric: Metric, rows: Answered, first: int, learned: Mapping[int, Learned]
+) -> tuple[StalenessPoint, ...]:
+    """By age what was answered, and what the first champion would have answered in place of others."""
+    replaced = rows.is_known & (rows.versions != first) & ~np.isnan(rows.frozen)
     newest = {number: as_time(each.last) for number, each in learned.items()}
     theirs = np.array([newest[number] for number in rows.versions.tolist()], dtype="datetime64[us]")
-    ages = np.concatenate([rows.times - theirs, rows.times[replaced] - newest[FROZEN]]) / np.timedelta64(
+    ages = np.concatenate([rows.times - theirs, rows.times[replaced] - newest[first]]) / np.timedelta64(
         1, "D"
     )
     losses = np.concatenate([rows.losses, rows.frozen[replaced]])
@@ -354,18 +357,18 @@ def _n_fits(
     return sum((since is None or since <= each) and (until is None or each < until) for each in newest)
 
 
-def _notes(rows: Answered) -> tuple[str, ...]:
+def _notes(rows: Answered, first: int) -> tuple[str, ...]:
     n, n_known = len(rows.times), int(rows.is_known.sum())
     counted = (
         f"The metric counts the {n_known:,} of {n:,} answered rows whose label is known and complete, each by"
         " the last answer before that."
     )
     frozen = (
-        "The frozen first model was asked afterwards, about the features that were logged; where version 1"
-        " itself answered, that answer counts."
+        f"The frozen first model, version {first}, was asked afterwards, about the features that were logged;"
+        " where it answered itself, that answer counts."
     )
     notes = [counted, frozen, "Nobody lived by refitting blindly, so nothing is said of it; a backtest does."]
     n_silent = int((rows.is_known & np.isnan(rows.frozen)).sum())
     if n_silent:
-        notes.append(f"Version 1 cannot answer {n_silent:,} of these rows; they are missing from its line.")
+        notes.append(f"It cannot answer {n_silent:,} of these rows; they are missing from its line.")
     return tuple(notes)

@@ -102,7 +102,11 @@ class LiveTraffic:
 
     def paired(self, candidate: FittedModel) -> Json:  # noqa: ARG002
         period = None if self.trial is None else self.trial.period
-        return {} if period is None else {"paired": period.n_timed, "otherwise": period.n_other}
+        if period is None or not period.n_timed:
+            return {}
+        if self._fitter.metric.task == "regression":
+            return {"paired": period.n_timed, "mean_difference": round(period.difference / period.n_timed, 6)}
+        return {"paired": period.n_timed, "otherwise": round(period.difference)}
 
     def fault(self, candidate: FittedModel, now: datetime) -> Finding | None:  # noqa: ARG002
         if self.trial is None:
@@ -202,7 +206,7 @@ class LiveTraffic:
         trial = self.trial
         if trial is None:
             return
-        requests = []
+        requests, of_numbers = [], self._fitter.metric.task == "regression"
         for record in records:
             is_wanted = trial.n_compared + len(trial.answers) < COMPARED_ANSWERS
             if is_wanted and record.version == trial.number and isinstance(record, Prediction):
@@ -212,7 +216,7 @@ class LiveTraffic:
             if other is None:
                 trial.alone[row] = record
             elif trial.number in (record.version, other.version):
-                requests.append(_request(trial.number, record, other))
+                requests.append(_request(trial.number, record, other, of_numbers))
         # A request of before the rollout has no second answer, and never will.
         for row in list(trial.alone)[: max(0, len(trial.alone) - REMEMBERED_ROWS)]:
             del trial.alone[row]
@@ -245,12 +249,19 @@ class LiveTraffic:
         return fault_finding("rollout answers", name, sentence, None, len(answers), self.trial.since, now)
 
 
-def _request(number: int, one: Prediction | Failure, other: Prediction | Failure) -> Request:
+def _request(
+    number: int, one: Prediction | Failure, other: Prediction | Failure, of_numbers: bool
+) -> Request:
     mine, theirs = (one, other) if one.version == number else (other, one)
     times = [each.microseconds if isinstance(each, Prediction) else None for each in (theirs, mine)]
     if isinstance(mine, Failure) or isinstance(theirs, Failure):
         return Request(times[0], times[1], mine.error if isinstance(mine, Failure) else "")
-    return Request(times[0], times[1], is_other=mine.predicted != theirs.predicted)
+    return Request(times[0], times[1], difference=_apart(mine.predicted, theirs.predicted, of_numbers))
+
+
+def _apart(mine: Any, theirs: Any, of_numbers: bool) -> float:
+    """How far apart two answers lie: labels are another one or not, also where they are numbers."""
+    return abs(mine - theirs) if of_numbers else float(mine != theirs)
 
 
 def _differs(record: Prediction, predicted: Any, probabilities: np.ndarray | None, place: int) -> bool:

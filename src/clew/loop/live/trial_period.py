@@ -33,13 +33,14 @@ SLOW_BETS = (0.1, 0.2, 0.4, 0.8, 1.6)
 class Request:
     """One request that a candidate was asked beside the champion; None for microseconds when it failed.
 
-    `is_other` says that both answered, and not the same.
+    `difference` is how far apart the two answers lie when both answered: of numbers in their unit, of labels
+    1 for another one.
     """
 
     champion_microseconds: int | None
     candidate_microseconds: int | None
     error: str = ""
-    is_other: bool = False
+    difference: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,8 @@ class TrialPeriod:
         are slow.
     champion_microseconds, candidate_microseconds
         Sums over requests that both answered, `n_timed` of them.
-    n_other
-        Of these so many were not answered the same.
+    difference
+        Sum of the differences of these answers.
 
     Examples
     --------
@@ -76,7 +77,7 @@ class TrialPeriod:
     n_timed: int
     champion_microseconds: int
     candidate_microseconds: int
-    n_other: int = 0
+    difference: float = 0.0
 
     @classmethod
     def begin(cls) -> TrialPeriod:
@@ -110,7 +111,7 @@ class TrialPeriod:
             n_timed=self.n_timed + len(timed),
             champion_microseconds=self.champion_microseconds + sum(old for old, _ in timed),
             candidate_microseconds=self.candidate_microseconds + sum(new for _, new in timed),
-            n_other=self.n_other + sum(each.is_other for each in asked),
+            difference=self.difference + sum(each.difference for each in asked),
         )
 
     def fault(self, name: str, since: datetime, now: datetime) -> Finding | None:
