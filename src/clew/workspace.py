@@ -25,7 +25,7 @@ import clew
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
 from clew.datasets import feature_names, from_frame, list_datasets, read_rows, read_source, take_snapshot
 from clew.entities import Duration, ModelDeclaration, Param, Snapshot, Version
-from clew.errors import ProjectError, UsageError, did_you_mean
+from clew.errors import PackageError, ProjectError, UsageError, did_you_mean
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, predict_batch
 from clew.loop.fitter import Fitter, Thread
@@ -50,6 +50,7 @@ from clew.loop.trace import touched, trace, version_name
 from clew.loop.trial import Trial, try_result
 from clew.loop.why import why
 from clew.registry import LoadedModel, Predictions, fetch_package, get_version, load_package
+from clew.registry.package_checks import needs_code, read_own
 from clew.serving.doorbell import RUN_FOLDER, Doorbell
 from clew.storage import Store, open_store
 from clew.tracking import (
@@ -185,6 +186,11 @@ class Workspace:
         folder = self.store.folder / "packages" / version.package
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         fetch_package(self.store, version.package, folder)
+        if needs_code(read_own(folder)) and not allow_code:
+            raise PackageError(
+                f"{version.name} needs the project's own code to predict, and brings it into this process only"
+                f" when it may: clew.load({name!r}, allow_code=True)"
+            )
         code = self._code_of(version, self.store.folder / "code") if allow_code else None
         return load_package(folder, code_folder=code, expected_digest=version.package)
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import clew
-from clew.errors import NotFound
+from clew.errors import NotFound, PackageError
 from clew.loop.trace import trace
 from clew.registry import aliases, list_versions, move_alias
 from clew.workspace import open_records
@@ -104,3 +104,25 @@ def test_a_version_that_does_not_exist_is_named_beside_those_that_do(project: Pa
     with open_records(project) as records:
         assert aliases(records.store, "learner") == {"champion": 1}
         assert len(list_versions(records.store, "learner")) == 1
+
+
+OWN_CODE = """
+class Shifted(LogisticRegression):
+    pass
+
+@clew.model(stream, metric="accuracy", margin=0.01, allow_code=True)
+def learner(train):
+    return Shifted().fit(train.X, train.y)
+"""
+
+
+def test_code_of_the_project_comes_into_a_process_only_when_it_may(tmp_path: Path) -> None:
+    folder = streams.write_project(tmp_path / "project", streams.calm(2_000), model=OWN_CODE)
+    assert run(folder, "try").returncode == 0
+    with pytest.raises(PackageError, match=r"clew.load\('learner@1', allow_code=True\)"):
+        clew.load("learner@1", project=folder)
+    ask = "import clew; print(clew.load('learner@1', allow_code=True).name)"
+    asked = subprocess.run(
+        [sys.executable, "-c", ask], cwd=folder, check=True, capture_output=True, text=True
+    )
+    assert asked.stdout == "learner@1\n"

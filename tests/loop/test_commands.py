@@ -11,7 +11,7 @@ import pytest
 from clew.config import load_settings
 from clew.entities import Json
 from clew.errors import StoreBusy
-from clew.loop.commands import Command, ask, carry_out, outcome, waiting
+from clew.loop.commands import Command, ask, carry_out, execute_here, is_paused, outcome, waiting
 from clew.storage import Store, open_store
 from tests.server.small_live import make_dice
 
@@ -51,3 +51,16 @@ def test_one_that_finds_the_store_held_by_another_program_goes_on_waiting(store:
     with pytest.raises(StoreBusy):
         carry_out(store, command, wait, NOW)
     assert waiting(store) == [command]
+
+
+def test_commands_of_one_moment_are_carried_out_in_the_order_they_were_given(store: Store) -> None:
+    verbs = ["pause", "retire", "resume", "pause", "resume", "pause", "resume"]
+    given = [ask(store, verb, "dice", {}, "ana", "a replay stands", NOW) for verb in verbs]
+    assert [command.id for command in waiting(store)] == given
+    for command in given:
+        assert execute_here(store, command, NOW).status == "done"
+    with store.read() as reader:
+        assert not is_paused(reader, "dice")
+    execute_here(store, ask(store, "pause", "dice", {}, "ana", "once more", NOW), NOW)
+    with store.read() as reader:
+        assert is_paused(reader, "dice")

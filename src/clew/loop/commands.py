@@ -68,8 +68,9 @@ def ask(
         raise UsageError(f"There is no command {verb!r}. {did_you_mean(verb, VERBS)}")
     if not reason.strip():
         raise UsageError(f"{verb} needs a reason, which is kept with what it changes: --reason 'why'.")
-    identity = secrets.token_hex(8)
     with store.write() as tx:
+        # In the order of their ids, as a replay's clock may stand while several are given.
+        identity = f"{tx.count('commands') + 1:08d}{secrets.token_hex(4)}"
         known = [row["name"] for row in tx.find("deployments", {"kind": "live"})]
         if deployment not in known:
             raise NotFound(f"There is no live model {deployment!r}. {did_you_mean(deployment, known)}")
@@ -180,7 +181,7 @@ def preview(store: Store, verb: str, deployment: str, arguments: Mapping[str, An
 
 def is_paused(reader: Reader, deployment: str) -> bool:
     """Whether the last word of people on it was to leave it alone."""
-    done = reader.find("commands", {"deployment": deployment, "status": "done"}, ["-done_at", "-asked_at"])
+    done = reader.find("commands", {"deployment": deployment, "status": "done"}, ["-done_at", "-id"])
     last = next((row["verb"] for row in done if row["verb"] in ("pause", "resume", "retire")), "resume")
     return bool(last == "pause")
 
