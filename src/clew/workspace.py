@@ -188,8 +188,8 @@ class Workspace:
         fetch_package(self.store, version.package, folder)
         if needs_code(read_own(folder)) and not allow_code:
             raise PackageError(
-                f"{version.name} needs the project's own code to predict, and brings it into this process only"
-                f" when it may: clew.load({name!r}, allow_code=True)"
+                f"{version.name} needs the project's own code to predict, and brings it in only when"
+                f" it may: clew.load({name!r}, allow_code=True)"
             )
         code = self._code_of(version, self.store.folder / "code") if allow_code else None
         return load_package(folder, code_folder=code, expected_digest=version.package)
