@@ -167,6 +167,15 @@ def find_project(start: Path) -> Path | None:
     return next((folder for folder in (start, *start.parents) if (folder / PROJECT_FILE).is_file()), None)
 
 
+TOKEN_VARIABLE = "CLEW_TOKEN"  # noqa: S105 - the variable's name
+
+
+def server_token(environment: Mapping[str, str] | None = None) -> str | None:
+    """The token by which commands ask a running system elsewhere; None where none is set."""
+    variables = os.environ if environment is None else environment
+    return variables.get(TOKEN_VARIABLE) or None
+
+
 def load_settings(start: Path, environment: Mapping[str, str] | None = None) -> Settings:
     """The settings of the project at or above the folder `start`.
 

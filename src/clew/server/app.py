@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 import clew
 from clew.errors import ClewError
 from clew.loop.commands import outcome
-from clew.loop.trace import trace
+from clew.loop.trace import touched, trace
 from clew.loop.why import why
 from clew.registry import audit_log, list_models
 from clew.server.access import Gate, authorised, cookie_name
@@ -185,8 +185,13 @@ def command(request: Request, command: str) -> Response:
 
 
 @_for_token_bearers.get("/trace/{reference:path}", summary="The thread from anything to what made it")
-def follow(request: Request, reference: str) -> Response:
-    return _answer(trace(_store(request), reference))
+def follow(
+    request: Request,
+    reference: str,
+    forward: Annotated[bool, Query(description="To what was made from it instead.")] = False,
+) -> Response:
+    walk = touched if forward else trace
+    return _answer(walk(_store(request), reference))
 
 
 @_for_token_bearers.get("/why/{reference:path}", summary="The reasons of decisions")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clew.cli.commands import Explained, option
+from clew.cli.elsewhere import ask_server, refuse_elsewhere, server_option
 from clew.cli.lived import hand_over, refuse_unwritable, report_option
 from clew.cli.terminal import answer
 from clew.cli.values import Length, Moment, json_option, utc_now
@@ -43,6 +44,7 @@ PERIOD = "What it lived through"
     help="Rows of the table; by default a month, of a young model a week or a day.",
 )
 @report_option
+@server_option
 @json_option
 @click.pass_context
 def status(
@@ -53,6 +55,7 @@ def status(
     until: datetime | None,
     window: Duration | None,
     report: Path | None,
+    server: str | None,
     as_json: bool,
 ) -> None:
     """Show how every model stands, or what one MODEL lived through.
@@ -67,8 +70,9 @@ def status(
     """
     if model is None:
         _refuse_without_model(ctx, since=since, until=until, window=window, report=report)
-        _show_all(as_json)
+        _show_all(server, as_json)
         return
+    refuse_elsewhere(ctx, server, "What a model lived through")
     from clew.cli.progress import progress_shown
     from clew.cli.records import records_here
     from clew.server.clock import system_now
@@ -90,14 +94,20 @@ def _refuse_without_model(ctx: click.Context, **given: object) -> None:
         )
 
 
-def _show_all(as_json: bool) -> None:
+def _show_all(server: str | None, as_json: bool) -> None:
+    from clew.server.status import Overview
+
+    found = ask_server(server, "GET", "/status", Overview) if server else _overview_here()
+    answer(as_json, found, lambda: show_overview(found))
+
+
+def _overview_here() -> Overview:
     from clew.cli.records import records_here
     from clew.server.clock import system_now
     from clew.server.status import overview
 
     with records_here() as records:
-        found = overview(records.store, system_now(records.store, utc_now()))
-    answer(as_json, found, lambda: show_overview(found))
+        return overview(records.store, system_now(records.store, utc_now()))
 
 
 def show_overview(found: Overview) -> None:

@@ -1,7 +1,7 @@
 """``clew promote``, ``rollback``, ``pause``, ``resume``, ``retrain``, ``retire``.
 
-Where ``clew up`` runs, the verb writes its order down and waits until it is executed there; elsewhere it
-executes it itself.
+Where ``clew up`` runs, the verb writes its order down and waits until it is executed there; where it does
+not, it executes it itself. With ``--server`` the order goes to a running system elsewhere.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from clew.cli.commands import Explained, option
+from clew.cli.elsewhere import ask_server, refuse_elsewhere, server_option
 from clew.cli.terminal import answer
 from clew.cli.values import json_option, utc_now
 from clew.errors import ClewError, StoreBusy
@@ -38,6 +39,7 @@ class CommandRefused(ClewError):
 def _shared(command: F) -> F:
     for decorate in (
         json_option,
+        server_option,
         option(
             "--wait",
             type=click.FloatRange(min=0),
@@ -85,7 +87,8 @@ def promote(model: str, version: int | None, **given: Any) -> None:
 def rollback(model: str, to: int | None, **given: Any) -> None:
     """Go back to an earlier champion.
 
-    The version that is left does not come back unless a person promotes it.
+    While a version is being rolled out, that ends, and the champion stays. The version that is left does not
+    come back unless a person promotes it.
     """
     _steer("rollback", model, {"to": to}, **given)
 
@@ -138,6 +141,7 @@ def _steer(
     *,
     reason: str,
     wait: float,
+    server: str | None,
     as_json: bool,
     dry_run: bool = False,
 ) -> None:
@@ -145,6 +149,11 @@ def _steer(
     from clew.loop.commands import preview
 
     given = {name: value for name, value in arguments.items() if value is not None}
+    if server is not None:
+        if dry_run:
+            refuse_elsewhere(click.get_current_context(), server, "What would be done")
+        _show(_executed_elsewhere(server, verb, model, given | {"reason": reason}, wait), as_json)
+        return
     with records_here() as records:
         if dry_run:
             sentence = preview(records.store, verb, model, given)
@@ -173,6 +182,21 @@ def _executed(
             return done
         else:
             time.sleep(LOOK_SECONDS)
+    return done
+
+
+def _executed_elsewhere(
+    server: str, verb: str, model: str, order: dict[str, Any], wait_seconds: float
+) -> Command:
+    from urllib.parse import quote
+
+    from clew.loop.commands import Command
+
+    give_up = time.monotonic() + wait_seconds
+    done = ask_server(server, "POST", f"/models/{quote(model, safe='')}/{verb}", Command, json=order)
+    while done.status == "waiting" and time.monotonic() < give_up:
+        time.sleep(LOOK_SECONDS)
+        done = ask_server(server, "GET", f"/commands/{done.id}", Command)
     return done
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clew.cli.commands import Explained, option
+from clew.cli.elsewhere import ask_server, server_option
 from clew.cli.terminal import answer
 from clew.cli.values import json_option
 
@@ -26,18 +27,32 @@ if TYPE_CHECKING:
 @option(
     "--forward", is_flag=True, purpose="What", help="Follow it to what was made from it, down to the answers."
 )
+@server_option
 @json_option
-def trace(reference: str, forward: bool, as_json: bool) -> None:
+def trace(reference: str, forward: bool, server: str | None, as_json: bool) -> None:
     """Follow the thread from anything to what made it, or to all that was made from it.
 
     REFERENCE is a version (MODEL@NUMBER), a model (its newest version), or the first letters of the id of a
     run, a snapshot, captured code, an environment, a decision or a backtest; or the whole id of a prediction.
     """
+    node = _told_elsewhere(server, reference, forward) if server else _told_here(reference, forward)
+    answer(as_json, node, lambda: show_thread(node))
+
+
+def _told_here(reference: str, forward: bool) -> ThreadNode:
     from clew.cli.records import records_here
 
     with records_here() as records:
-        node = records.touched(reference) if forward else records.trace(reference)
-    answer(as_json, node, lambda: show_thread(node))
+        return records.touched(reference) if forward else records.trace(reference)
+
+
+def _told_elsewhere(server: str, reference: str, forward: bool) -> ThreadNode:
+    from urllib.parse import quote
+
+    from clew.loop.result import ThreadNode
+
+    params = {"forward": "true"} if forward else {}
+    return ask_server(server, "GET", f"/trace/{quote(reference)}", ThreadNode, params=params)
 
 
 def show_thread(node: ThreadNode) -> None:

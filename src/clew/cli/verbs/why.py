@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from clew.cli.commands import Explained, option
+from clew.cli.elsewhere import ask_server, server_option
 from clew.cli.terminal import answer
 from clew.cli.values import WHICH, Since, json_option
 
@@ -21,20 +22,43 @@ if TYPE_CHECKING:
 @option(
     "--limit", type=click.IntRange(1), metavar="NUMBER", purpose=WHICH, help="At most this many, the newest."
 )
+@server_option
 @json_option
-def why(reference: str, kind: str | None, since: object, limit: int | None, as_json: bool) -> None:
+def why(
+    reference: str,
+    kind: str | None,
+    since: object,
+    limit: int | None,
+    server: str | None,
+    as_json: bool,
+) -> None:
     """Say why the loop decided what it decided.
 
-    REFERENCE is a model, a version (MODEL@NUMBER), a backtest, or the id of one decision.
+    REFERENCE is a model, a version (MODEL@NUMBER), a backtest, or the id of one decision or prediction.
     """
-    from clew.cli.records import records_here
-
-    with records_here() as records:
-        found = records.why(reference)
+    found = _told_elsewhere(server, reference) if server else _told_here(reference)
     wanted = [reason for reason in found if _is_wanted(reason, kind, since)]
     reasons = wanted[-limit:] if limit else wanted
     kinds = list(dict.fromkeys(reason.kind for reason in found))
     answer(as_json, {"reference": reference, "reasons": reasons}, lambda: show_reasons(reasons, kinds))
+
+
+def _told_here(reference: str) -> list[Reason]:
+    from clew.cli.records import records_here
+
+    with records_here() as records:
+        return records.why(reference)
+
+
+def _told_elsewhere(server: str, reference: str) -> list[Reason]:
+    from urllib.parse import quote
+
+    import msgspec
+
+    from clew.loop.result import Reason
+
+    told = ask_server(server, "GET", f"/why/{quote(reference)}", dict[str, Any])
+    return msgspec.convert(told["reasons"], list[Reason])
 
 
 def _is_wanted(reason: Reason, kind: str | None, since: object) -> bool:
