@@ -59,8 +59,8 @@ def ask_server(url: str, method: str, path: str, kind: type[T], **more: Any) -> 
     token = server_token()
     if token is None:
         raise UsageError(
-            "A system elsewhere is asked with a token of its own. Make one there with: clew token create NAME;"
-            f" and set it here: export {TOKEN_VARIABLE}=…"
+            "A system elsewhere is asked with a token of its own. Make one there: clew token create NAME; and"
+            f" set it here: export {TOKEN_VARIABLE}=…"
         )
     try:
         answer = httpx.request(

@@ -36,7 +36,10 @@ VERBS = {
     "retire": Reference("clew.cli.verbs.steer:retire", "Take a model out of service; promote undoes it."),
     "token": Reference("clew.cli.verbs.token:token", "Say who may ask a running system."),
     "predict": Reference("clew.cli.verbs.predict:predict", "Answer for the rows of a table."),
-    "trace": Reference("clew.cli.verbs.trace:trace", "Follow the thread from anything to what made it."),
+    "trace": Reference(
+        "clew.cli.verbs.trace:trace",
+        "Follow the thread from anything to what made it, or to what came of it.",
+    ),
     "why": Reference("clew.cli.verbs.why:why", "Say why the loop decided what it decided."),
     "runs": Reference("clew.cli.verbs.runs:runs", "Look at trainings."),
     "models": Reference("clew.cli.verbs.models:models", "Look at models and their versions."),

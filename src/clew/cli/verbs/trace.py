@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @server_option
 @json_option
 def trace(reference: str, forward: bool, server: str | None, as_json: bool) -> None:
-    """Follow the thread from anything to what made it, or to all that was made from it.
+    """Follow the thread from anything to what made it, or to what came of it.
 
     REFERENCE is a version (MODEL@NUMBER), a model (its newest version), or the first letters of the id of a
     run, a snapshot, captured code, an environment, a decision or a backtest; or the whole id of a prediction.
