@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from clew.tracking.code import CodeFile, CodeTree, capture_code, fetch_code, get_code, materialise_code
-from clew.tracking.environment import capture_environment, get_environment
+from clew.tracking.environment import capture_environment, get_environment, keep_environment
+from clew.tracking.environment_change import EnvironmentChange, environment_change
+from clew.tracking.made_environments import make_environment
 from clew.tracking.metrics import LoggedMetric, log_metrics, read_metrics
 from clew.tracking.owners import is_alive, this_owner
 from clew.tracking.runs import close_run, fail_lost_runs, fail_run, get_run, list_runs, open_run, read_output
@@ -11,10 +13,12 @@ from clew.tracking.runs import close_run, fail_lost_runs, fail_run, get_run, lis
 __all__ = [
     "CodeFile",
     "CodeTree",
+    "EnvironmentChange",
     "LoggedMetric",
     "capture_code",
     "capture_environment",
     "close_run",
+    "environment_change",
     "fail_lost_runs",
     "fail_run",
     "fetch_code",
@@ -22,8 +26,10 @@ __all__ = [
     "get_environment",
     "get_run",
     "is_alive",
+    "keep_environment",
     "list_runs",
     "log_metrics",
+    "make_environment",
     "materialise_code",
     "open_run",
     "read_metrics",

@@ -34,7 +34,7 @@ def runs() -> None:
 @option(
     "--of",
     "work",
-    type=click.Choice(["try", "backtest", "all"]),
+    type=click.Choice(["try", "backtest", "reproduce", "all"]),
     default="try",
     purpose=WHICH,
     help="Only those of this kind of work; a backtest makes dozens.",
