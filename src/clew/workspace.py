@@ -49,6 +49,7 @@ from clew.loop.result import (
     ThreadNode,
     TryResult,
 )
+from clew.loop.run_change import RunChange, run_change
 from clew.loop.trace import trace, version_name
 from clew.loop.trial import Trial, try_result
 from clew.loop.why import why
@@ -277,6 +278,10 @@ class Workspace:
     def trace(self, reference: str) -> ThreadNode:
         """The thread from a record back to its causes; see `clew.loop.trace.trace`."""
         return trace(self.store, reference)
+
+    def difference(self, then: str, now: str) -> RunChange:
+        """What differs between two runs or versions: see `clew.loop.run_change.run_change`."""
+        return run_change(self.store, *(original_of(self.store, each) for each in (then, now)))
 
     def why(self, reference: str) -> list[Reason]:
         """The reasons of decisions; see `clew.loop.why.why`."""

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from clew.tracking.code import CodeFile, CodeTree, capture_code, fetch_code, get_code, materialise_code
+from clew.tracking.code_change import FileChange, code_change
 from clew.tracking.environment import capture_environment, get_environment, keep_environment
-from clew.tracking.environment_change import EnvironmentChange, environment_change
+from clew.tracking.environment_change import Changed, EnvironmentChange, environment_change
 from clew.tracking.made_environments import make_environment
 from clew.tracking.metrics import LoggedMetric, log_metrics, read_metrics
 from clew.tracking.owners import is_alive, this_owner
 from clew.tracking.runs import close_run, fail_lost_runs, fail_run, get_run, list_runs, open_run, read_output
 
 __all__ = [
+    "Changed",
     "CodeFile",
     "CodeTree",
     "EnvironmentChange",
+    "FileChange",
     "LoggedMetric",
     "capture_code",
     "capture_environment",
     "close_run",
+    "code_change",
     "environment_change",
     "fail_lost_runs",
     "fail_run",
