@@ -258,11 +258,11 @@ def test_the_recorded_environment_is_made_where_it_is_not_the_present(tmp_path: 
     assert len(environments) == 1
 
 
-def ran_in_small(store: Store, first: TryResult) -> None:
-    """Record that the run ran on another kernel, with no package that it did not need."""
+def ran_in_small(store: Store, first: TryResult, but: str = "") -> None:
+    """Record that the run ran on another kernel, with no package that it did not need, nor one more."""
     detail = get_environment(store, first.run.environment)
     detail["system"]["release"] = "2.6"
-    detail["packages"] = [each for each in detail["packages"] if each["name"] not in NOT_NEEDED]
+    detail["packages"] = [each for each in detail["packages"] if each["name"] not in {*NOT_NEEDED, but}]
     recorded(store, first, detail)
 
 
@@ -276,6 +276,15 @@ def test_a_package_that_cannot_be_had_is_named_with_the_way_round_it(tmp_path: P
         assert str(caught.value).endswith("add: --here")
         assert list((records.store.folder / "environments").iterdir()) == []
         assert records.reproduce("learner@1", is_here=True).level == "same bits"
+
+
+def test_an_environment_in_which_this_clew_does_not_start_is_none(tmp_path: Path) -> None:
+    first = tried(tmp_path)
+    with open_records(tmp_path) as records:
+        ran_in_small(records.store, first, but="msgspec")
+        with pytest.raises(EnvironmentNotMade, match=r"does not start in it: .*'msgspec'[\s\S]*--here"):
+            records.reproduce("learner@1")
+        assert list((records.store.folder / "environments").iterdir()) == []
 
 
 def test_a_python_that_cannot_be_had_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
@@ -343,13 +344,20 @@ class _Repetition:
     # -- the record of it ------------------------------------------------------------------------------
 
     def _open(self) -> Run:
+        prefix = f"{PURPOSE}/{self._repeated.id}/"
+        n_before = len(list_runs(self._store, key_prefix=prefix, limit=None))
+        # Each time anew, as whether it still comes out the same is the question; somebody else may be at it.
+        numbered = (self._opened(f"{prefix}{number}") for number in count(n_before + 1))
+        run = next(run for run, is_new in numbered if is_new)
+        with self._store.write() as tx:
+            link(tx, "run", run.id, "repeats", "run", self._repeated.id)
+        return run
+
+    def _opened(self, key: str) -> tuple[Run, bool]:
         repeated, thread = self._repeated, self._fitter.thread
-        prefix = f"{PURPOSE}/{repeated.id}/"
-        # Each time anew: whether it still comes out the same is the question.
-        number = len(list_runs(self._store, key_prefix=prefix, limit=None)) + 1
-        run, _ = open_run(
+        return open_run(
             self._store,
-            key=f"{prefix}{number}",
+            key=key,
             model=repeated.model,
             purpose=PURPOSE,
             params=repeated.params,
@@ -362,9 +370,6 @@ class _Repetition:
             now=self._clock(),
             owner=thread.owner,
         )
-        with self._store.write() as tx:
-            link(tx, "run", run.id, "repeats", "run", repeated.id)
-        return run
 
     def _close(self, run: Run, evidence: Evidence) -> Run:
         fit = evidence.fit

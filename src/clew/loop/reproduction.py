@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -74,10 +74,10 @@ class MetricCompared:
     then: float
     now: float
     tolerance: float | None
+    difference: float = field(init=False)
 
-    @property
-    def difference(self) -> float:
-        return self.now - self.then
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "difference", self.now - self.then)
 
     @property
     def is_same(self) -> bool:

@@ -41,12 +41,9 @@ class MetricChange:
     name: str
     then: float | None
     now: float | None
+    difference: float | None
     then_interval: Interval | None = None
     now_interval: Interval | None = None
-
-    @property
-    def difference(self) -> float | None:
-        return None if self.then is None or self.now is None else self.now - self.then
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +119,11 @@ def _params(one: Run, other: Run) -> Iterator[ParamChange]:
 def _metrics(store: Store, one: Original, other: Original) -> Iterator[MetricChange]:
     then, now = (_measured(each) for each in (one, other))
     for name in dict.fromkeys([*then, *now]):
-        if not is_same_number(then.get(name), now.get(name)):
+        before, after = then.get(name), now.get(name)
+        if not is_same_number(before, after):
+            difference = None if before is None or after is None else after - before
             intervals = (_interval(store, each, name) for each in (one, other))
-            yield MetricChange(name, then.get(name), now.get(name), *intervals)
+            yield MetricChange(name, before, after, difference, *intervals)
 
 
 def is_same_number(then: float | None, now: float | None) -> bool:

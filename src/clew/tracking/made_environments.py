@@ -72,6 +72,7 @@ def _make(made: Path, python: str, wanted: Sequence[str]) -> None:
         install = ["pip", "install", "--quiet", "--no-deps", "--python", str(place / "bin" / "python")]
         _uv([*install, "--requirements", str(listed)], place.parent, wanted)
         _lend_clew(next(place.glob("lib/python*/site-packages")))
+        _check_that_clew_starts(place / "bin" / "python")
         # Somebody else may have been quicker, with the same packages.
         with contextlib.suppress(OSError):
             place.rename(made)
@@ -122,3 +123,14 @@ def _lend_clew(packages: Path) -> None:
         if file.name == "METADATA":
             told = Path(str(file.locate())).parent
             (packages / told.name).symlink_to(told, target_is_directory=True)
+
+
+def _check_that_clew_starts(python: Path) -> None:
+    """An older Clew may have needed less than the present one does."""
+    starting = [str(python), "-P", "-c", "import clew.tracking, clew.registry.packages"]
+    done = subprocess.run(
+        starting, cwd=python.parent, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        raise EnvironmentNotMade("clew", f"this Clew does not start in it: {last}\n{HERE}")
