@@ -20,6 +20,7 @@
     │   ├── StoreBusy           another process holds it
     │   ├── LogFailed           the prediction log cannot be written
     │   └── ObjectDamaged       stored bytes are not what their name says
+    ├── EnvironmentNotMade      a recorded environment cannot be made again
     ├── SignatureRefused        what was received is not signed as it should be, or is an old one
     └── MissingExtra            an optional package is not installed
 
@@ -184,6 +185,20 @@ class LogFailed(StoreError):
 
 class ObjectDamaged(StoreError):
     """Stored bytes are not what their name says."""
+
+
+class EnvironmentNotMade(ClewError):
+    """A recorded environment cannot be made again.
+
+    Attributes
+    ----------
+    package
+        What could not be had, as ``name==version``.
+    """
+
+    def __init__(self, package: str, why: str) -> None:
+        self.package = package
+        super().__init__(f"The recorded environment cannot be made here: {why}")
 
 
 class SignatureRefused(ClewError):

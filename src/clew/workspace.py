@@ -24,7 +24,7 @@ import pyarrow as pa
 import clew
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
 from clew.datasets import feature_names, from_frame, list_datasets, read_rows, read_source, take_snapshot
-from clew.entities import Duration, ModelDeclaration, Param, Snapshot, Version
+from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
 from clew.errors import PackageError, ProjectError, UsageError, did_you_mean
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, predict_batch
@@ -35,7 +35,10 @@ from clew.loop.live.lived import lived
 from clew.loop.live.model import Surroundings
 from clew.loop.live.system import Live
 from clew.loop.live.workshop import CapturedProject
+from clew.loop.originals import original_of
 from clew.loop.policy import metric_of
+from clew.loop.reproduce import reproduce
+from clew.loop.reproduction import Reproduction
 from clew.loop.result import (
     BacktestResult,
     Event,
@@ -46,6 +49,7 @@ from clew.loop.result import (
     ThreadNode,
     TryResult,
 )
+from clew.loop.run_change import RunChange, run_change
 from clew.loop.trace import touched, trace, version_name
 from clew.loop.trial import Trial, try_result
 from clew.loop.why import why
@@ -58,10 +62,13 @@ from clew.tracking import (
     capture_code,
     capture_environment,
     fetch_code,
+    get_environment,
     get_run,
+    make_environment,
     materialise_code,
     this_owner,
 )
+from clew.tracking.children import variables_of_children
 from clew.training import Child, Described
 
 Clock = Callable[[], datetime]
@@ -233,6 +240,45 @@ class Workspace:
         fetch_code(self.store, run.code, folder / run.code)
         return folder / run.code
 
+    def reproduce(
+        self, reference: str, *, is_here: bool = False, on_progress: OnProgress | None = None
+    ) -> Reproduction:
+        """Train a run again from its record, and compare: see `clew.loop.reproduce.reproduce`.
+
+        Parameters
+        ----------
+        reference
+            A version (``busy_hour@7``, ``busy_hour@champion``), or a run's id or its beginning.
+        is_here
+            In the present environment. Otherwise in the recorded one, made anew where it is not the
+            present.
+
+        Raises
+        ------
+        EnvironmentNotMade
+            When the recorded environment cannot be made.
+        """
+        report = on_progress or _ignore
+        original = original_of(self.store, reference)
+        return reproduce(
+            self.store,
+            original,
+            root=self.settings.root,
+            python=None if is_here else self._recorded_python(original.run, report),
+            clock=self._clock,
+            on_progress=report,
+        )
+
+    def _recorded_python(self, run: Run, on_progress: OnProgress) -> Path | None:
+        """The interpreter of the environment that a run ran in; None when it is the present one."""
+        variables = variables_of_children(self.settings.root)
+        if capture_environment(self.store, now=self._clock(), variables=variables) == run.environment:
+            return None
+        recorded = get_environment(self.store, run.environment)
+        n_packages = len(recorded["packages"])
+        on_progress(Progress(0.0, sentence=f"making the recorded environment of {n_packages} packages"))
+        return make_environment(self.store.folder / "environments", recorded)
+
     # -- records ---------------------------------------------------------------------------------------
 
     def trace(self, reference: str) -> ThreadNode:
@@ -242,6 +288,10 @@ class Workspace:
     def touched(self, reference: str) -> ThreadNode:
         """The thread forward to what came of a record; see `clew.loop.trace.touched`."""
         return touched(self.store, reference)
+
+    def difference(self, then: str, now: str) -> RunChange:
+        """What differs between two runs or versions: see `clew.loop.run_change.run_change`."""
+        return run_change(self.store, *(original_of(self.store, each) for each in (then, now)))
 
     def why(self, reference: str) -> list[Reason]:
         """The reasons of decisions; see `clew.loop.why.why`."""

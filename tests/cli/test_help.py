@@ -48,6 +48,7 @@ def test_every_verb_is_there() -> None:
         "retrain",
         "retire",
         "predict",
+        "reproduce",
     }
     assert {path.split()[1] for path in VERBS_THAT_DO} == expected
 

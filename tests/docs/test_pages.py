@@ -13,7 +13,7 @@ from clew.cli.verbs import init
 from clew.datasets import parts
 from clew.declare import parse_retrain
 from clew.entities import Trigger
-from clew.loop import gate, policy, rollout
+from clew.loop import gate, policy, reproduction, rollout
 from clew.monitoring import budget, contract, drift, reference
 from clew.notifications import command, outbox, signature, webhook
 from clew.notifications.notices import TOLD_DECISIONS
@@ -196,6 +196,10 @@ SAID = {
     },
     "docs/how-to/postgres-and-s3.md": {
         "after 30 seconds a writer gives up": database.BUSY_TIMEOUT_SECONDS == 30,
+    },
+    "docs/how-to/reproduce-and-compare.md": {
+        "within a millionth": reproduction.TOLERANCE == 1e-6,
+        "up to 10,000 mixed": reproduction.MOST_MIXED == 10_000,
     },
     "docs/how-to/retrain-words.md": {
         "after 100, 200, 400, 800, 1,600 and 3,200 such rows": policy.ORDERED_LOOKS

@@ -29,7 +29,7 @@ def install(folder: Path, name: str, version: str) -> Path:
 
 def test_the_same_environment_has_the_same_id_in_another_process(store: Store) -> None:
     here = capture_environment(store, now=NOW, variables={})
-    code = "from clew.tracking.environment import _detail; import sys; sys.stdout.buffer.write(_detail({}))"
+    code = "from clew.tracking import environment as e; print(e.environment_detail({}).decode())"
     # The order of a set differs between processes by its hash seed.
     there = subprocess.run(
         [sys.executable, "-c", code],

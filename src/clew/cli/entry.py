@@ -36,6 +36,9 @@ VERBS = {
     "retire": Reference("clew.cli.verbs.steer:retire", "Take a model out of service; promote undoes it."),
     "token": Reference("clew.cli.verbs.token:token", "Say who may ask a running system."),
     "predict": Reference("clew.cli.verbs.predict:predict", "Answer for the rows of a table."),
+    "reproduce": Reference(
+        "clew.cli.verbs.reproduce:reproduce", "Train a version again from its record, and compare."
+    ),
     "trace": Reference(
         "clew.cli.verbs.trace:trace",
         "Follow the thread from anything to what made it, or to what came of it.",
@@ -49,7 +52,7 @@ PURPOSES = {
     "Begin": ["init", "try", "backtest"],
     "Run": ["up", "status", "token", "predict"],
     "Steer": ["promote", "rollback", "pause", "resume", "retrain", "retire"],
-    "Ask": ["trace", "why"],
+    "Ask": ["trace", "why", "reproduce"],
     "Look": ["runs", "models", "data"],
 }
 

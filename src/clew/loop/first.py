@@ -16,7 +16,7 @@ from clew.errors import UsageError
 from clew.loop.baselines import dummy_loss
 from clew.loop.fitter import Fitter, Packaged
 from clew.loop.gate import GateFacts, hold_gate
-from clew.loop.history import as_moment
+from clew.loop.history import History, as_moment
 from clew.loop.policy import WINDOW_SHARE, Policy, quarter_rows, tick_length, window_rows
 from clew.loop.release import (
     Judged,
@@ -82,8 +82,7 @@ def first_champion(
             f"Only {n} labels have matured by {now:%Y-%m-%d %H:%M} UTC ({len(history):,} in all); a model"
             f" needs {FEWEST_ROWS}. Add rows, or begin a backtest later, with --start."
         )
-    cut = n - n // WINDOW_SHARE
-    known = history.matured(history.time_of(cut))
+    known, cut = held_out(history, n)
     if known < FEWEST_KNOWN:
         raise UsageError(
             f"Of the {n} labels that have matured by {now:%Y-%m-%d %H:%M} UTC, {known} were known when the"
@@ -106,6 +105,12 @@ def first_champion(
     report = hold_gate(_facts(fitter, checker, policy, judged, model, packaged))
     reference = upper_level(np.minimum(judged.raw / policy.bound, 1.0))
     return FirstChampion(model, judged, report, packaged, reference, policy)
+
+
+def held_out(history: History, n: int) -> tuple[int, int]:
+    """Of `n` rows how many the twin learns from, and where those begin that it is judged on."""
+    cut = n - n // WINDOW_SHARE
+    return history.matured(history.time_of(cut)), cut
 
 
 def _judged(fitter: Fitter, twin: FittedModel, start: int, end: int) -> Judged:

@@ -80,7 +80,7 @@ def _effect(
 def _resolve(reader: Reader, reference: str) -> tuple[str, str]:
     if "@" in reference:
         return "version", version_name(reader, reference)
-    newest = _newest_version(reader, reference)
+    newest = newest_version(reader, reference)
     if newest is not None:
         # A whole name goes before ids that begin like it, such as those of a backtest's decisions.
         return "version", newest
@@ -114,7 +114,8 @@ def version_name(reader: Reader, reference: str) -> str:
     return f"{deployment}@{int(wanted)}"
 
 
-def _newest_version(reader: Reader, name: str) -> str | None:
+def newest_version(reader: Reader, name: str) -> str | None:
+    """``busy_hour@3`` for the model's name, when that is its newest; None without versions."""
     newest = reader.find("versions", {"deployment": name}, ["-number"], limit=1)
     return f"{name}@{newest[0]['number']}" if newest else None
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from clew.registry.features import FeatureColumn
     from clew.registry.models import LoadedModel, wrap_model
     from clew.registry.package_files import package_digest
-    from clew.registry.packages import PackageInfo, load_package, save_package
+    from clew.registry.packages import PackageInfo, load_package, package_model_digest, save_package
     from clew.registry.predictions import Predictions
     from clew.registry.profile import profile_counts, reference_profile
     from clew.registry.row_models import RowModel, open_row_model
@@ -55,6 +55,7 @@ _HOMES = {
     "move_alias": "alias_moves",
     "open_row_model": "row_models",
     "package_digest": "package_files",
+    "package_model_digest": "packages",
     "profile_counts": "profile",
     "record_audit": "audit",
     "reference_profile": "profile",
@@ -84,6 +85,7 @@ __all__ = [
     "move_alias",
     "open_row_model",
     "package_digest",
+    "package_model_digest",
     "profile_counts",
     "record_audit",
     "reference_profile",

@@ -134,6 +134,12 @@ def load_checked(folder: Path, own: Json) -> LoadedModel:
     return _load_model(folder, own["flavor"], signature, sorted(own["trusted_types"]))
 
 
+def package_model_digest(folder: Path) -> str:
+    """The `PackageInfo.model_digest` that the package says of itself."""
+    digest: str = read_own(folder)["model_digest"]
+    return digest
+
+
 def version_changes(folder: Path) -> dict[str, tuple[str, str | None]]:
     """Distributions whose version differs from the one the package was made with: (then, now)."""
     recorded: dict[str, str] = read_own(folder)["requirements"]

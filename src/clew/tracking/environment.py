@@ -24,6 +24,9 @@ from clew.entities import Json
 from clew.errors import NotFound
 from clew.storage import Store, Where
 
+FORMAT = 1
+"""In format 0 the hash of a package also depended on its installer, and on where it was installed."""
+
 # Variables that change results or speed. Anything else may be a secret.
 RECORDED_VARIABLES = (
     "BLIS_NUM_THREADS",
@@ -58,7 +61,11 @@ def capture_environment(store: Store, *, now: datetime, variables: Mapping[str, 
         The environment variables of the process that trains; this one's by default. Only
         `RECORDED_VARIABLES` are kept.
     """
-    detail = _detail(os.environ if variables is None else variables)
+    return keep_environment(store, environment_detail(variables), now=now)
+
+
+def keep_environment(store: Store, detail: bytes, *, now: datetime) -> str:
+    """Record what `environment_detail` told, here or in another process; returns the environment's id."""
     environment_id = hashlib.sha256(detail).hexdigest()
     with store.read() as reader:
         is_known = reader.get("environments", id=environment_id) is not None
@@ -86,8 +93,10 @@ def get_environment(store: Store, environment_id: str) -> Json:
     return detail
 
 
-def _detail(variables: Mapping[str, str]) -> bytes:
-    recorded = {name: variables[name] for name in RECORDED_VARIABLES if name in variables}
+def environment_detail(variables: Mapping[str, str] | None = None) -> bytes:
+    """What this process runs in, as `capture_environment` keeps it."""
+    given = os.environ if variables is None else variables
+    recorded = {name: given[name] for name in RECORDED_VARIABLES if name in given}
     return json.dumps({**_installation(_installed_state()), "variables": recorded}, sort_keys=True).encode()
 
 
@@ -100,7 +109,7 @@ def _installed_state() -> tuple[tuple[str, int], ...]:
 @functools.lru_cache(maxsize=1)
 def _installation(_state: tuple[tuple[str, int], ...]) -> Json:
     return {
-        "format": 0,
+        "format": FORMAT,
         "packages": _packages(),
         "python": {"version": platform.python_version(), "implementation": platform.python_implementation()},
         "system": {
@@ -132,14 +141,32 @@ def _name_and_version(distribution: importlib.metadata.Distribution) -> tuple[st
 
 
 def _content(distribution: importlib.metadata.Distribution) -> Json:
-    # RECORD lists the hash of each installed file, so its own hash names the content.
-    record = distribution.read_text("RECORD")
-    content: Json = {"record": hashlib.sha256(record.encode()).hexdigest() if record else None}
+    content: Json = {"record": content_of_record(distribution.read_text("RECORD") or "")}
     origin = json.loads(distribution.read_text("direct_url.json") or "{}")
     if origin.get("dir_info", {}).get("editable"):
         # Its code lies elsewhere and may change; the address is left out, as one may hold a password.
         content["is_editable"] = True
     return content
+
+
+def content_of_record(record: str) -> str | None:
+    """A hash of what a distribution installed, the same whoever installed it and wherever; None of nothing.
+
+    RECORD lists the hash of each installed file. What the installer added is left out: its own notes,
+    compiled files, and scripts, which begin with the path of the interpreter.
+
+    Examples
+    --------
+    >>> by_pip = "a.py,sha256=x,1\\n__pycache__/a.pyc,,\\na-1.dist-info/INSTALLER,sha256=p,4\\n"
+    >>> content_of_record(by_pip) == content_of_record("../../bin/a,sha256=s,9\\na.py,sha256=x,1\\n")
+    True
+    """
+    kept = sorted(line for line in record.splitlines() if line and not _is_of_installer(line.split(",")[0]))
+    return hashlib.sha256("\n".join(kept).encode()).hexdigest() if kept else None
+
+
+def _is_of_installer(path: str) -> bool:
+    return path.startswith("../") or path.endswith(".pyc") or ".dist-info/" in path
 
 
 def _processor_flags() -> list[str]:

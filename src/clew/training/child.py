@@ -42,6 +42,7 @@ class Workbench:
     def answer(self, request: Message) -> Reply:
         verbs: dict[str, Callable[[Message], Reply]] = {
             "describe": self._describe,
+            "environment": self._environment,
             "table": self._table,
             "use": self._use,
             "fit": self._fit,
@@ -57,6 +58,11 @@ class Workbench:
 
     def _describe(self, request: Message) -> Reply:
         return {"described": msgspec.to_builtins(self._project.describe(request.header["files"]))}, ()
+
+    def _environment(self, request: Message) -> Reply:  # noqa: ARG002
+        from clew.tracking.environment import environment_detail
+
+        return {}, (environment_detail(),)
 
     def _table(self, request: Message) -> Reply:
         from clew.training.tables import build_table, write_table

@@ -56,7 +56,7 @@ class UserProcess:
     process ends when this object's lifeline closes, at the latest when the parent ends.
     """
 
-    def __init__(self, code_folder: Path, project_root: Path) -> None:
+    def __init__(self, code_folder: Path, project_root: Path, python: Path | None = None) -> None:
         request_read, self._requests = os.pipe()
         self._replies, reply_write = os.pipe()
         lifeline_read, self._lifeline = os.pipe()
@@ -65,7 +65,7 @@ class UserProcess:
         try:
             self._popen = subprocess.Popen(
                 [
-                    sys.executable,
+                    python or sys.executable,
                     "-P",
                     "-m",
                     "clew.training.child",

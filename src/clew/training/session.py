@@ -52,12 +52,17 @@ class Child:
     """
 
     def __init__(
-        self, code_folder: Path, project_root: Path, scratch: Path, memory_limit_bytes: int | None = None
+        self,
+        code_folder: Path,
+        project_root: Path,
+        scratch: Path,
+        memory_limit_bytes: int | None = None,
+        python: Path | None = None,
     ) -> None:
         self._code_folder = code_folder.resolve()
         self._project_root = project_root.resolve()
         self._scratch = scratch.resolve()
-        self._memory_limit_bytes = memory_limit_bytes
+        self._memory_limit_bytes, self._python = memory_limit_bytes, python
         self._memory = Memory()
         self._n_files, self._was_lost = 0, False
         self._process: UserProcess | None = None
@@ -65,7 +70,13 @@ class Child:
 
     @classmethod
     def start(
-        cls, code_folder: Path, project_root: Path, scratch: Path, *, memory_limit_bytes: int | None = None
+        cls,
+        code_folder: Path,
+        project_root: Path,
+        scratch: Path,
+        *,
+        memory_limit_bytes: int | None = None,
+        python: Path | None = None,
     ) -> Child:
         """Start a process that runs the code below `code_folder`.
 
@@ -79,9 +90,11 @@ class Child:
             A folder for passing tables; the caller removes it afterwards.
         memory_limit_bytes
             What any call may use; a model's own ``memory_limit`` holds if it is lower.
+        python
+            The interpreter of another environment that has this Clew; this process's own by default.
         """
-        child = cls(code_folder, project_root, scratch, memory_limit_bytes)
-        child._process = UserProcess(child._code_folder, child._project_root)
+        child = cls(code_folder, project_root, scratch, memory_limit_bytes, python)
+        child._process = UserProcess(child._code_folder, child._project_root, python)
         return child
 
     @property
@@ -130,6 +143,12 @@ class Child:
         request = {"verb": "describe", "files": list(files)}
         reply = self._surely(lambda: self._call(what, request, self._limits(DESCRIBE_LIMIT)))
         return msgspec.convert(reply.header["described"], list[Described])
+
+    def environment(self) -> bytes:
+        """What the process runs in, as told by itself: see `clew.tracking.keep_environment`."""
+        request = {"verb": "environment"}
+        reply = self._surely(lambda: self._call("The child", request, self._limits(DESCRIBE_LIMIT)))
+        return bytes(reply.buffers[0])
 
     def table(self, file: str, dataset: str, text: Collection[str] = ()) -> pa.Table:
         """What the function of `dataset` returns for its source as it is now.
@@ -407,7 +426,7 @@ class Child:
         if self._process is not None and self._process.has_ended():
             self.close()
         if self._process is None:
-            self._process = UserProcess(self._code_folder, self._project_root)
+            self._process = UserProcess(self._code_folder, self._project_root, self._python)
         return self._process
 
     def _surely(self, work: Callable[[], T]) -> T:

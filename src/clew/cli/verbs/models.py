@@ -147,3 +147,17 @@ def _show_version(version: Version, gate: GateReport | None, history: list[Audit
         say(f"{day(entry.at)}  {entry.action} by {entry.actor}: {entry.reason}")
     say()
     say(f"Where it came from: clew trace {version.name}")
+
+
+@models.command("diff", cls=Explained, example="clew models diff busy_hour@3 busy_hour@7")
+@click.argument("then", metavar="A")
+@click.argument("now", metavar="B")
+@json_option
+def diff_models(then: str, now: str, as_json: bool) -> None:
+    """Show what differs between the trainings of two versions, and only that.
+
+    A and B are versions (MODEL@NUMBER or MODEL@ALIAS), or the first letters of the ids of runs.
+    """
+    from clew.cli.verbs.runs import show_difference
+
+    show_difference(then, now, as_json)

@@ -34,7 +34,7 @@ def runs() -> None:
 @option(
     "--of",
     "work",
-    type=click.Choice(["try", "backtest", "all"]),
+    type=click.Choice(["try", "backtest", "reproduce", "all"]),
     default="try",
     purpose=WHICH,
     help="Only those of this kind of work; a backtest makes dozens.",
@@ -179,3 +179,26 @@ def _end_of(printed: str) -> str:
 
 def _params(run: Run) -> str:
     return "\n".join(f"{name} = {param.value!r}  ({param.source})" for name, param in run.params.items())
+
+
+@runs.command("diff", cls=Explained, example="clew runs diff busy_hour@3 busy_hour@7")
+@click.argument("then", metavar="A")
+@click.argument("now", metavar="B")
+@json_option
+def diff_runs(then: str, now: str, as_json: bool) -> None:
+    """Show what differs between two trainings, and only that.
+
+    Parameters and metrics, rows by key, packages and machine, code line by line. A and B are the first
+    letters of the ids of runs, or versions (MODEL@NUMBER).
+    """
+    show_difference(then, now, as_json)
+
+
+def show_difference(then: str, now: str, as_json: bool) -> None:
+    """Compare two runs or versions of the project here."""
+    from clew.cli.records import records_here
+    from clew.cli.run_change import show_run_change
+
+    with records_here() as records:
+        change = records.difference(then, now)
+    answer(as_json, {"differs": bool(change), "change": change}, lambda: show_run_change(change))
