@@ -6,17 +6,21 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from clew.datasets.parts import FORMAT, cut, store_part
+from clew.datasets.cutting import cuts_for, parts_that_stay
+from clew.datasets.parts import FORMAT, Kept, block_digests, n_same_rows, store_parts
 from clew.datasets.schema import prepare
-from clew.entities import Column, DatasetDeclaration, Part, Snapshot
+from clew.entities import Column, Cuts, DatasetDeclaration, Part, Snapshot
 from clew.errors import NotFound, StoreTooNew
-from clew.storage import Reader, Store, Transaction, Where, link
+from clew.storage import ObjectStore, Reader, Store, Transaction, Where, link
+
+# Of the name, which is older than the way parts are cut, and stays when that changes.
+_ID_FORMAT = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +69,66 @@ def take_snapshot(
     """
     while True:
         with store.read() as reader:
-            dataset = _find_dataset(reader, declaration.name)
-            newest = _newest(reader, declaration.name)
+            dataset, newest = _find_dataset(reader, declaration.name), _newest(reader, declaration.name)
         code_changed = dataset is not None and dataset.code != code
         declared = dataset.columns if dataset else None
         rows, columns = prepare(table, declaration, declared, may_change=code_changed)
-        known = {part.content: part for part in newest.parts} if newest else {}
-        parts = tuple(store_part(store.objects, piece, known) for piece in cut(rows))
-        snapshot = _described(declaration, columns, rows, parts, source=source, code=code, now=now)
+        blocks = block_digests(rows)
+        kept = _kept_already(store, declaration, columns, blocks) or _keep(
+            store.objects, rows, blocks, newest, declaration.key
+        )
+        times = rows[declaration.time]
+        snapshot = Snapshot(
+            dataset=declaration.name,
+            id=_snapshot_id(declaration, columns, blocks),
+            columns=columns,
+            parts=kept.parts,
+            n_rows=rows.num_rows,
+            first_time=times[0].as_py(),
+            last_time=times[-1].as_py(),
+            taken_at=now,
+            source=source,
+            code=code,
+            declaration=declaration,
+            blocks=kept.blocks,
+            cuts=kept.cuts,
+        )
         with store.write() as tx:
             if _record(tx, snapshot, dataset):
                 return _recorded(tx, snapshot.dataset, snapshot.id)
         # Another process changed the declared schema meanwhile: the table must agree with that one.
+
+
+def _kept_already(
+    store: Store, declaration: DatasetDeclaration, columns: tuple[Column, ...], blocks: tuple[str, ...]
+) -> Kept | None:
+    """How a snapshot with these very rows is kept, if one is and all its parts are there."""
+    with store.read() as reader:
+        row = reader.get("snapshots", dataset=declaration.name, id=_snapshot_id(declaration, columns, blocks))
+    if row is None:
+        return None
+    there = _from_row(row)
+    is_whole = all(store.objects.exists(part.object_digest) for part in there.parts)
+    return Kept(there.parts, blocks, there.cuts) if is_whole else None
+
+
+def _keep(
+    objects: ObjectStore, rows: pa.Table, blocks: tuple[str, ...], newest: Snapshot | None, key: str
+) -> Kept:
+    """Store what the newest snapshot has not."""
+    cuts = cuts_for(rows.num_rows, key, newest.cuts if newest else None)
+    staying: tuple[Part, ...] = ()
+    if newest is not None and newest.cuts == cuts:
+        staying = _staying(objects, newest, n_same_rows(blocks, newest.blocks), cuts)
+    begin = sum(part.n_rows for part in staying)
+    added = store_parts(objects, rows.slice(begin), cuts, newest.parts if newest else ())
+    return Kept((*staying, *added), blocks, cuts)
+
+
+def _staying(objects: ObjectStore, newest: Snapshot, n_same: int, cuts: Cuts) -> tuple[Part, ...]:
+    """The leading parts that need neither be cut nor looked at again, up to one that was lost."""
+    same = parts_that_stay(newest.parts, n_same, cuts.reach)
+    return tuple(takewhile(lambda part: objects.exists(part.object_digest), same))
 
 
 def _recorded(reader: Reader, dataset: str, snapshot_id: str) -> Snapshot:
@@ -142,44 +194,18 @@ def _ids(rows: Sequence[Mapping[str, Any]]) -> str:
 # -- records -------------------------------------------------------------------------------------------
 
 
-def _described(
-    declaration: DatasetDeclaration,
-    columns: tuple[Column, ...],
-    rows: pa.Table,
-    parts: tuple[Part, ...],
-    *,
-    source: str,
-    code: str | None,
-    now: datetime,
-) -> Snapshot:
-    span = pc.min_max(rows[declaration.time]).as_py()
-    return Snapshot(
-        dataset=declaration.name,
-        id=_snapshot_id(declaration, columns, parts),
-        columns=columns,
-        parts=parts,
-        n_rows=rows.num_rows,
-        first_time=span["min"],
-        last_time=span["max"],
-        taken_at=now,
-        source=source,
-        code=code,
-        declaration=declaration,
-    )
-
-
 def _snapshot_id(
-    declaration: DatasetDeclaration, columns: tuple[Column, ...], parts: tuple[Part, ...]
+    declaration: DatasetDeclaration, columns: tuple[Column, ...], blocks: tuple[str, ...]
 ) -> str:
     """Named by what it holds, not by the files that hold it.
 
     The dataset is in it, so that an id names one snapshot; time and key, because they make the order.
     """
     said = {
-        "format": FORMAT,
+        "format": _ID_FORMAT,
         "dataset": [declaration.name, declaration.time, declaration.key],
         "columns": [[column.name, column.type, column.is_categorical] for column in columns],
-        "parts": [part.content for part in parts],
+        "parts": blocks,
     }
     return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()
 
@@ -189,7 +215,11 @@ def _record(tx: Transaction, snapshot: Snapshot, dataset: Dataset | None) -> boo
     if _find_dataset(tx, snapshot.dataset) != dataset:
         return False
     _declare(tx, snapshot, dataset)
-    tx.insert_if_absent("snapshots", _to_row(snapshot))
+    row = _to_row(snapshot)
+    if not tx.insert_if_absent("snapshots", row):
+        # These parts are known to be there; one of those on record may have been lost.
+        how_kept = {name: row[name] for name in ("parts", "blocks", "cuts", "format")}
+        tx.update("snapshots", {"dataset": snapshot.dataset, "id": snapshot.id}, how_kept)
     last = tx.find("snapshot_log", {"dataset": snapshot.dataset}, ["-sequence"], limit=1)
     if not last or last[0]["snapshot"] != snapshot.id:
         entry = {"dataset": snapshot.dataset, "sequence": last[0]["sequence"] + 1 if last else 1}
@@ -231,9 +261,9 @@ def _newest(reader: Reader, dataset: str) -> Snapshot | None:
 
 def _to_row(snapshot: Snapshot) -> dict[str, Any]:
     plain = {name: getattr(snapshot, name) for name in Snapshot.__dataclass_fields__}
-    for name in ("columns", "parts", "declaration"):
+    for name in ("columns", "parts", "declaration", "blocks", "cuts"):
         plain[name] = msgspec.to_builtins(plain[name])
-    return plain | {"format": FORMAT}
+    return plain | {"format": FORMAT if snapshot.cuts else 0}
 
 
 def _from_row(row: Mapping[str, Any]) -> Snapshot:
@@ -246,4 +276,7 @@ def _from_row(row: Mapping[str, Any]) -> Snapshot:
     plain["columns"] = msgspec.convert(row["columns"], tuple[Column, ...])
     plain["parts"] = msgspec.convert(row["parts"], tuple[Part, ...])
     plain["declaration"] = msgspec.convert(row["declaration"], DatasetDeclaration | None)
+    plain["cuts"] = msgspec.convert(row["cuts"], Cuts | None)
+    # Format 0 had the blocks for parts, and did not list them twice.
+    plain["blocks"] = tuple(row["blocks"] or (part.content for part in plain["parts"]))
     return Snapshot(**plain)
