@@ -7,8 +7,9 @@ format 1 cuts by content, see `cutting`. The format is recorded with each snapsh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,6 +30,12 @@ class Kept:
     parts: tuple[Part, ...]
     blocks: tuple[str, ...]
     cuts: Cuts | None
+    first_time: datetime | None
+    last_time: datetime
+
+
+def n_rows_of(parts: Iterable[Part]) -> int:
+    return sum(part.n_rows for part in parts)
 
 
 def block_digests(table: pa.Table) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ def prepare(
     declared: Sequence[Column] | None = None,
     *,
     may_change: bool = False,
+    is_whole: bool = True,
 ) -> tuple[pa.Table, tuple[Column, ...]]:
     """Check a table and bring it into the form a snapshot keeps: declared types, ordered by time and key.
 
@@ -37,6 +38,8 @@ def prepare(
     may_change
         Whether declared columns may go, or change to a type they cannot be cast to, because the code
         that makes the table has changed.
+    is_whole
+        Whether these are all rows, and not only new ones, which may all still wait for their labels.
 
     Returns
     -------
@@ -58,8 +61,9 @@ def prepare(
     prepared = pa.table(arrays, schema=schema)
     _refuse_missing_times(prepared, declaration.time)
     _refuse_bad_keys(prepared, declaration.key)
-    _refuse_no_labels(prepared, declaration.label)
-    return _ordered(prepared, declaration), columns
+    if is_whole:
+        _refuse_no_labels(prepared, declaration.label)
+    return in_order(prepared, declaration), columns
 
 
 def feature_names(
@@ -240,6 +244,19 @@ def _refuse_bad_keys(table: pa.Table, key: str) -> None:
     )
 
 
+def refuse_known_keys(added: pa.ChunkedArray, known: pa.ChunkedArray, key: str) -> None:
+    """Refuse new rows whose key an older row has."""
+    rows = np.flatnonzero(pc.is_in(added, known).to_numpy()).tolist()
+    if rows:
+        raise DataError(
+            f"key={key!r} must be unique, but {named_rows(rows, values_at(added, rows))} of the new rows have"
+            " keys that are there already. Append only rows that are new; to correct others, snapshot the"
+            " whole table.",
+            column=key,
+            rows=rows[:MAX_NAMED_ROWS],
+        )
+
+
 def _is_ascending(column: pa.ChunkedArray) -> bool:
     """Whether each value is above the one before, which many keys are and which is cheap to see."""
     return bool(pc.all(pc.less(column.slice(0, len(column) - 1), column.slice(1))).as_py())
@@ -258,7 +275,8 @@ def _no_labels(label: str, what: str, n_rows: int) -> DataError:
     )
 
 
-def _ordered(table: pa.Table, declaration: DatasetDeclaration) -> pa.Table:
+def in_order(table: pa.Table, declaration: DatasetDeclaration) -> pa.Table:
+    """The rows by time, then key."""
     times = table[declaration.time].cast(pa.int64()).to_numpy()
     if bool((np.diff(times) > 0).all()):
         return table

@@ -11,11 +11,21 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clew.datasets.cutting import cuts_for, parts_that_stay
-from clew.datasets.parts import FORMAT, Kept, block_digests, n_same_rows, store_parts
-from clew.datasets.schema import prepare
-from clew.entities import Column, Cuts, DatasetDeclaration, Part, Snapshot
+from clew.datasets.lookup import read_rows
+from clew.datasets.parts import (
+    FORMAT,
+    ROWS_A_BLOCK,
+    Kept,
+    block_digests,
+    n_rows_of,
+    n_same_rows,
+    store_parts,
+)
+from clew.datasets.schema import in_order, prepare, refuse_known_keys
+from clew.entities import Column, Cuts, DatasetDeclaration, Part, RowRange, Snapshot
 from clew.errors import NotFound, StoreTooNew
 from clew.storage import ObjectStore, Reader, Store, Transaction, Where, link
 
@@ -73,56 +83,124 @@ def take_snapshot(
         code_changed = dataset is not None and dataset.code != code
         declared = dataset.columns if dataset else None
         rows, columns = prepare(table, declaration, declared, may_change=code_changed)
-        blocks = block_digests(rows)
-        kept = _kept_already(store, declaration, columns, blocks) or _keep(
-            store.objects, rows, blocks, newest, declaration.key
-        )
-        times = rows[declaration.time]
-        snapshot = Snapshot(
-            dataset=declaration.name,
-            id=_snapshot_id(declaration, columns, blocks),
-            columns=columns,
-            parts=kept.parts,
-            n_rows=rows.num_rows,
-            first_time=times[0].as_py(),
-            last_time=times[-1].as_py(),
-            taken_at=now,
-            source=source,
-            code=code,
-            declaration=declaration,
-            blocks=kept.blocks,
-            cuts=kept.cuts,
-        )
+        kept = _keep(store, rows, declaration, columns, newest)
+        snapshot = _described(declaration, columns, kept, source=source, code=code, now=now)
         with store.write() as tx:
             if _record(tx, snapshot, dataset):
                 return _recorded(tx, snapshot.dataset, snapshot.id)
         # Another process changed the declared schema meanwhile: the table must agree with that one.
 
 
-def _kept_already(
-    store: Store, declaration: DatasetDeclaration, columns: tuple[Column, ...], blocks: tuple[str, ...]
-) -> Kept | None:
-    """How a snapshot with these very rows is kept, if one is and all its parts are there."""
-    with store.read() as reader:
-        row = reader.get("snapshots", dataset=declaration.name, id=_snapshot_id(declaration, columns, blocks))
-    if row is None:
-        return None
-    there = _from_row(row)
-    is_whole = all(store.objects.exists(part.object_digest) for part in there.parts)
-    return Kept(there.parts, blocks, there.cuts) if is_whole else None
+def append_rows(
+    store: Store,
+    declaration: DatasetDeclaration,
+    table: pa.Table,
+    *,
+    source: str,
+    code: str | None,
+    now: datetime,
+) -> Snapshot:
+    """Keep the rows of the newest snapshot and new ones as a version of the dataset.
+
+    It is the snapshot that `take_snapshot` would make of all these rows, part by part. Of the older rows
+    only times and keys are read, and those that lie behind the first new one or a little before it, so new
+    rows at the end cost by their own number. New rows may be late, and may all wait for their labels; with
+    a column that is new every part is made anew. Labels that came for older rows need the whole table.
+
+    Parameters
+    ----------
+    table
+        The new rows alone, as `prepare` asks of them.
+    source, code
+        As for `take_snapshot`.
+
+    Raises
+    ------
+    DataError
+        When a key is there already, or the rows contradict the declaration or the declared schema;
+        nothing is stored then.
+    """
+    while True:
+        with store.read() as reader:
+            dataset, newest = _find_dataset(reader, declaration.name), _newest(reader, declaration.name)
+        if dataset is None or newest is None:
+            return take_snapshot(store, declaration, table, source=source, code=code, now=now)
+        rows, columns = prepare(table, declaration, dataset.columns, is_whole=False)
+        roles = sorted({declaration.time, declaration.key})
+        older = read_rows(store, newest, columns=roles)
+        refuse_known_keys(rows[declaration.key], older[declaration.key], declaration.key)
+        cuts = cuts_for(newest.n_rows + rows.num_rows, declaration.key, newest.cuts)
+        if not _goes_on(newest, declaration, columns, cuts):
+            whole = pa.concat_tables([read_rows(store, newest), rows], promote_options="default")
+            return take_snapshot(store, declaration, whole, source=source, code=code, now=now)
+        n_before = pc.sum(pc.less(older[declaration.time], rows[declaration.time][0])).as_py()
+        kept = _keep_longer(store, newest, rows, n_before, declaration, cuts)
+        snapshot = _described(declaration, columns, kept, source=source, code=code, now=now)
+        with store.write() as tx:
+            if _newest(tx, declaration.name) == newest and _record(tx, snapshot, dataset):
+                return _recorded(tx, snapshot.dataset, snapshot.id)
+        # Another process took a snapshot meanwhile: the rows are to follow that one.
+
+
+def _goes_on(
+    newest: Snapshot, declaration: DatasetDeclaration, columns: tuple[Column, ...], cuts: Cuts
+) -> bool:
+    """Whether the newest snapshot has these columns, order and cuts."""
+    before = newest.declaration
+    same_order = before is not None and (before.time, before.key) == (declaration.time, declaration.key)
+    return same_order and (newest.columns, newest.cuts) == (columns, cuts)
+
+
+def _keep_longer(
+    store: Store,
+    newest: Snapshot,
+    rows: pa.Table,
+    n_before: int,
+    declaration: DatasetDeclaration,
+    cuts: Cuts,
+) -> Kept:
+    """Store what changes when `rows` join the newest snapshot behind its first `n_before` rows."""
+    staying = _staying(store.objects, newest, n_before, cuts)
+    n_staying, n_blocks = n_rows_of(staying), n_before // ROWS_A_BLOCK
+    first = min(n_staying, n_blocks * ROWS_A_BLOCK)
+    older = read_rows(store, newest, RowRange(first, newest.n_rows))
+    tail = in_order(pa.concat_tables([older, rows]), declaration)
+    blocks = (*newest.blocks[:n_blocks], *block_digests(tail.slice(n_blocks * ROWS_A_BLOCK - first)))
+    added = store_parts(store.objects, tail.slice(n_staying - first), cuts, newest.parts)
+    times = tail[declaration.time]
+    first_time = newest.first_time if n_before else times[0].as_py()
+    return Kept((*staying, *added), blocks, cuts, first_time, times[-1].as_py())
 
 
 def _keep(
-    objects: ObjectStore, rows: pa.Table, blocks: tuple[str, ...], newest: Snapshot | None, key: str
+    store: Store,
+    rows: pa.Table,
+    declaration: DatasetDeclaration,
+    columns: tuple[Column, ...],
+    newest: Snapshot | None,
 ) -> Kept:
-    """Store what the newest snapshot has not."""
-    cuts = cuts_for(rows.num_rows, key, newest.cuts if newest else None)
+    """Store what is not there yet of a whole table."""
+    times, blocks = rows[declaration.time], block_digests(rows)
+    first_time, last_time = times[0].as_py(), times[-1].as_py()
+    there = _find_whole(store, declaration.name, _snapshot_id(declaration, columns, blocks))
+    if there is not None:
+        return Kept(there.parts, blocks, there.cuts, first_time, last_time)
+    cuts = cuts_for(rows.num_rows, declaration.key, newest.cuts if newest else None)
     staying: tuple[Part, ...] = ()
     if newest is not None and newest.cuts == cuts:
-        staying = _staying(objects, newest, n_same_rows(blocks, newest.blocks), cuts)
-    begin = sum(part.n_rows for part in staying)
-    added = store_parts(objects, rows.slice(begin), cuts, newest.parts if newest else ())
-    return Kept((*staying, *added), blocks, cuts)
+        staying = _staying(store.objects, newest, n_same_rows(blocks, newest.blocks), cuts)
+    changed = rows.slice(n_rows_of(staying))
+    added = store_parts(store.objects, changed, cuts, newest.parts if newest else ())
+    return Kept((*staying, *added), blocks, cuts, first_time, last_time)
+
+
+def _find_whole(store: Store, dataset: str, snapshot_id: str) -> Snapshot | None:
+    """The snapshot, if it is on record and none of its parts was lost."""
+    with store.read() as reader:
+        row = reader.get("snapshots", dataset=dataset, id=snapshot_id)
+    there = _from_row(row) if row else None
+    is_whole = there is not None and all(store.objects.exists(part.object_digest) for part in there.parts)
+    return there if is_whole else None
 
 
 def _staying(objects: ObjectStore, newest: Snapshot, n_same: int, cuts: Cuts) -> tuple[Part, ...]:
@@ -192,6 +270,32 @@ def _ids(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 # -- records -------------------------------------------------------------------------------------------
+
+
+def _described(
+    declaration: DatasetDeclaration,
+    columns: tuple[Column, ...],
+    kept: Kept,
+    *,
+    source: str,
+    code: str | None,
+    now: datetime,
+) -> Snapshot:
+    return Snapshot(
+        dataset=declaration.name,
+        id=_snapshot_id(declaration, columns, kept.blocks),
+        columns=columns,
+        parts=kept.parts,
+        n_rows=n_rows_of(kept.parts),
+        first_time=kept.first_time,
+        last_time=kept.last_time,
+        taken_at=now,
+        source=source,
+        code=code,
+        declaration=declaration,
+        blocks=kept.blocks,
+        cuts=kept.cuts,
+    )
 
 
 def _snapshot_id(

@@ -119,7 +119,8 @@ class FolderObjects(ObjectStore):
         while True:
             path = self._temporary / secrets.token_hex(16)
             with path.open("xb") as file:
-                path.chmod(0o400)
+                # By its descriptor: until it is claimed, a sweep may take its name away.
+                os.fchmod(file.fileno(), 0o400)
                 claimed = claim(path)
                 if claimed is None:
                     continue
