@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clew.datasets.casts import INSTANT
-from clew.datasets.cutting import LONGEST, cuts_for, key_hashes, part_sizes, parts_that_stay
+from clew.datasets.cutting import LONGEST, cuts_for, part_sizes, parts_that_stay
+from clew.datasets.hashes import key_hashes
 from clew.entities import Cuts, Part
 from tests.datasets.tables import rechunked
 

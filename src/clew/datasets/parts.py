@@ -7,20 +7,27 @@ format 1 cuts by content, see `cutting`. The format is recorded with each snapsh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clew.datasets.cutting import key_hashes, part_sizes
+from clew.datasets.cutting import part_sizes
 from clew.datasets.digest import content_digest
+from clew.datasets.hashes import key_hashes
 from clew.entities import Cuts, Part
 from clew.storage import ObjectStore
 
 FORMAT = 1
 ROWS_A_BLOCK = 65_536
+# More than this many parts are never encoded in memory at once.
+N_THREADS = 4
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ def n_rows_of(parts: Iterable[Part]) -> int:
 def block_digests(table: pa.Table) -> tuple[str, ...]:
     """The digest of each block, in order; the last one may be shorter."""
     starts = range(0, table.num_rows, ROWS_A_BLOCK)
-    return tuple(content_digest(table.slice(start, ROWS_A_BLOCK)) for start in starts)
+    return _at_once(content_digest, (table.slice(start, ROWS_A_BLOCK) for start in starts))
 
 
 def n_same_rows(blocks: Sequence[str], others: Sequence[str]) -> int:
@@ -61,7 +68,13 @@ def store_parts(objects: ObjectStore, rows: pa.Table, cuts: Cuts, known: Sequenc
         Parts that are kept already, such as those of the dataset's newest snapshot.
     """
     by_content = {part.content: part for part in known}
-    return tuple(_store_part(objects, part, by_content) for part in _cut(rows, cuts))
+    return _at_once(lambda part: _store_part(objects, part, by_content), _cut(rows, cuts))
+
+
+def _at_once(action: Callable[[pa.Table], Result], pieces: Iterable[pa.Table]) -> tuple[Result, ...]:
+    """Hashing, compressing and waiting for the disk all let go of the interpreter."""
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        return tuple(pool.map(action, pieces))
 
 
 def _cut(rows: pa.Table, cuts: Cuts) -> Iterator[pa.Table]:
