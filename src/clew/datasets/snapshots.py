@@ -103,9 +103,9 @@ def append_rows(
     """Keep the rows of the newest snapshot and new ones as a version of the dataset.
 
     It is the snapshot that `take_snapshot` would make of all these rows, part by part. Of the older rows
-    only times and keys are read, and those that lie behind the first new one or a little before it, so new
-    rows at the end cost by their own number. New rows may be late, and may all wait for their labels; with
-    a column that is new every part is made anew. Labels that came for older rows need the whole table.
+    only the keys are read, and those that lie behind the first new one or a little before it. New rows may
+    be late, and may all wait for their labels; with a column that is new every part is made anew. Labels
+    that came for older rows need the whole table.
 
     Parameters
     ----------
@@ -123,18 +123,15 @@ def append_rows(
     while True:
         with store.read() as reader:
             dataset, newest = _find_dataset(reader, declaration.name), _newest(reader, declaration.name)
-        if dataset is None or newest is None:
-            return take_snapshot(store, declaration, table, source=source, code=code, now=now)
-        rows, columns = prepare(table, declaration, dataset.columns, is_whole=False)
-        roles = sorted({declaration.time, declaration.key})
-        older = read_rows(store, newest, columns=roles)
-        refuse_known_keys(rows[declaration.key], older[declaration.key], declaration.key)
-        cuts = cuts_for(newest.n_rows + rows.num_rows, declaration.key, newest.cuts)
-        if not _goes_on(newest, declaration, columns, cuts):
-            whole = pa.concat_tables([read_rows(store, newest), rows], promote_options="default")
-            return take_snapshot(store, declaration, whole, source=source, code=code, now=now)
-        n_before = pc.sum(pc.less(older[declaration.time], rows[declaration.time][0])).as_py()
-        kept = _keep_longer(store, newest, rows, n_before, declaration, cuts)
+        declared = dataset.columns if dataset else None
+        rows, columns = prepare(table, declaration, declared, is_whole=newest is None)
+        if newest is not None and _goes_on(newest, declaration, columns, rows.num_rows):
+            kept = _keep_longer(store, newest, rows, declaration)
+        else:
+            if newest is not None:
+                whole = pa.concat_tables([read_rows(store, newest), rows], promote_options="default")
+                rows, columns = prepare(whole, declaration, declared)
+            kept = _keep(store, rows, declaration, columns, newest)
         snapshot = _described(declaration, columns, kept, source=source, code=code, now=now)
         with store.write() as tx:
             if _newest(tx, declaration.name) == newest and _record(tx, snapshot, dataset):
@@ -143,23 +140,29 @@ def append_rows(
 
 
 def _goes_on(
-    newest: Snapshot, declaration: DatasetDeclaration, columns: tuple[Column, ...], cuts: Cuts
+    newest: Snapshot, declaration: DatasetDeclaration, columns: tuple[Column, ...], n_added: int
 ) -> bool:
-    """Whether the newest snapshot has these columns, order and cuts."""
+    """Whether with so many more rows the columns, the order and the cuts stay what they are."""
     before = newest.declaration
     same_order = before is not None and (before.time, before.key) == (declaration.time, declaration.key)
+    cuts = cuts_for(newest.n_rows + n_added, declaration.key, newest.cuts)
     return same_order and (newest.columns, newest.cuts) == (columns, cuts)
 
 
-def _keep_longer(
-    store: Store,
-    newest: Snapshot,
-    rows: pa.Table,
-    n_before: int,
-    declaration: DatasetDeclaration,
-    cuts: Cuts,
-) -> Kept:
-    """Store what changes when `rows` join the newest snapshot behind its first `n_before` rows."""
+def _n_rows_before(store: Store, snapshot: Snapshot, column: str, time: pa.Scalar) -> int:
+    """How many rows are older than this time."""
+    if snapshot.last_time is not None and snapshot.last_time < time.as_py():
+        return snapshot.n_rows
+    times = read_rows(store, snapshot, columns=[column]).column(0)
+    return int(pc.sum(pc.less(times, time)).as_py())
+
+
+def _keep_longer(store: Store, newest: Snapshot, rows: pa.Table, declaration: DatasetDeclaration) -> Kept:
+    """Store what changes when `rows` join the newest snapshot."""
+    keys = read_rows(store, newest, columns=[declaration.key]).column(0)
+    refuse_known_keys(rows[declaration.key], keys, declaration.key)
+    n_before = _n_rows_before(store, newest, declaration.time, rows[declaration.time][0])
+    cuts = cuts_for(newest.n_rows + rows.num_rows, declaration.key, newest.cuts)
     staying = _staying(store.objects, newest, n_before, cuts)
     n_staying, n_blocks = n_rows_of(staying), n_before // ROWS_A_BLOCK
     first = min(n_staying, n_blocks * ROWS_A_BLOCK)
