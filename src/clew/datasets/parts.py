@@ -68,7 +68,7 @@ def store_parts(objects: ObjectStore, rows: pa.Table, cuts: Cuts, known: Sequenc
         Parts that are kept already, such as those of the dataset's newest snapshot.
     """
     by_content = {part.content: part for part in known}
-    return _at_once(lambda part: _store_part(objects, part, by_content), _cut(rows, cuts))
+    return _at_once(lambda part: _store_part(objects, part, cuts.column, by_content), _cut(rows, cuts))
 
 
 def _at_once(action: Callable[[pa.Table], Result], pieces: Iterable[pa.Table]) -> tuple[Result, ...]:
@@ -84,18 +84,19 @@ def _cut(rows: pa.Table, cuts: Cuts) -> Iterator[pa.Table]:
         start += n_rows
 
 
-def _store_part(objects: ObjectStore, rows: pa.Table, known: Mapping[str, Part]) -> Part:
+def _store_part(objects: ObjectStore, rows: pa.Table, key: str, known: Mapping[str, Part]) -> Part:
     content = content_digest(rows)
     part = known.get(content)
     if part is not None and objects.exists(part.object_digest):
         return part
-    return Part(content, objects.put(_parquet(rows)), rows.num_rows)
+    return Part(content, objects.put(_parquet(rows, key)), rows.num_rows)
 
 
-def _parquet(rows: pa.Table) -> pa.Buffer:
-    texts = [field.name for field in rows.schema if pa.types.is_string(field.type)]
+def _parquet(rows: pa.Table, key: str) -> pa.Buffer:
+    # A dictionary pays for words that repeat, which keys never do; for numbers it costs time and mostly
+    # no space.
+    texts = [field.name for field in rows.schema if pa.types.is_string(field.type) and field.name != key]
     sink = pa.BufferOutputStream()
-    # A dictionary pays for words that repeat; for numbers it costs time and mostly no space.
     pq.write_table(rows, sink, compression="zstd", use_dictionary=texts, row_group_size=ROWS_A_BLOCK)
     return sink.getvalue()
 
