@@ -65,7 +65,11 @@ def test_what_is_appended_is_kept_as_the_whole_table_would_be(
         last, expected = latest_snapshot(grown, "rides"), latest_snapshot(whole, "rides")
         assert last is not None
         assert expected is not None
-        assert read_rows(grown, last).equals(read_rows(whole, expected))
+        rows = read_rows(grown, last)
+        assert rows.equals(read_rows(whole, expected))
+        with open_store(Settings(root=root, store=root / "fresh"), now=NOW) as fresh:
+            # So small a table is cut alike whatever its dataset began with.
+            assert snap(fresh, rows).parts == last.parts
 
 
 def test_appending_stores_the_last_parts_only(store: Store, settings: Settings) -> None:

@@ -205,7 +205,7 @@ def test_a_column_of_any_type_has_one_digest_however_it_is_laid_out(name: str) -
     assert digest == PINNED[name]
 
 
-@pytest.mark.parametrize("name", set(NESTED) - {"nothing"})
+@pytest.mark.parametrize("name", [name for name in NESTED if name != "nothing"])
 def test_any_changed_value_of_any_type_changes_the_digest(name: str) -> None:
     kind, values = NESTED[name]
     digests = {content_digest(pa.table({"x": pa.array(values, kind)}))}
