@@ -279,8 +279,20 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Cuts:
+    """Where a snapshot is cut: before rows whose `column` has the greatest hash within `reach` rows."""
+
+    column: str
+    reach: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One immutable version of a dataset, named by its content, rows ordered by time and key."""
+    """One immutable version of a dataset, named by its content, rows ordered by time and key.
+
+    `blocks` are the digests its name is made of, one for every 65,536 rows, however they are cut into
+    parts. `cuts` is None for a snapshot of format 0, whose parts are these blocks.
+    """
 
     dataset: str
     id: str
@@ -293,6 +305,8 @@ class Snapshot:
     source: str
     code: str | None = None
     declaration: DatasetDeclaration | None = None
+    blocks: tuple[str, ...] = ()
+    cuts: Cuts | None = None
 
 
 # -- tracking ----------------------------------------------------------------------------------------

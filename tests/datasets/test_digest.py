@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import struct
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -164,6 +166,87 @@ def test_the_digest_never_changes_between_releases() -> None:
     assert content_digest(table) == "3d8d329870d020c71dc01d263f58af47e0f6f43fd9eea421ab90b874ee4ae97a"
 
 
+NESTED: dict[str, tuple[pa.DataType, list[Any]]] = {
+    "numbers in lists": (pa.list_(pa.int64()), [[1, 2], None, [], [None, 3]]),
+    "words in lists in lists": (pa.list_(pa.list_(pa.string())), [[["a"], []], None, [None], [["b", None]]]),
+    "structs": (pa.struct([("x", pa.int64()), ("y", pa.string())]), [{"x": 1, "y": "a"}, None, {"x": 2}, {}]),
+    "structs in lists": (
+        pa.list_(pa.struct([("x", pa.date32())])),
+        [[{"x": date(2026, 1, 1)}], [], None, [None]],
+    ),
+    "money": (pa.decimal128(9, 2), [Decimal("1.10"), None, Decimal("-7.00"), Decimal("0.01")]),
+    "bytes": (pa.binary(), [b"\0", None, b"", b"\xff\xfe"]),
+    "times of day": (pa.time64("us"), [time(1), None, time(0), time(23, 59, 59, 999_999)]),
+    "spans": (pa.duration("us"), [timedelta(1), None, timedelta(0), timedelta(-1)]),
+    "times without a zone": (pa.timestamp("us"), [datetime(2026, 1, 1), None, datetime(1969, 1, 1), None]),  # noqa: DTZ001
+    "nothing": (pa.null(), [None] * 4),
+}
+PINNED = {
+    "numbers in lists": "ce4c91f241f2e8916ebb5fcf870023eb45bdbaf0c2484cca5524255aeccd554d",
+    "words in lists in lists": "c0457a3243e71af9f0c09bd834c9e1a98e4587acaec3583a7fa345a9e3c1ae63",
+    "structs": "7fa89b5b199e19b9f190d12ae5825707b295bd84850832eab44baf8907e5fc57",
+    "structs in lists": "28c7e540848a57642f162e279f5f4028fcef07216b7c5b4f4d92633e634e1d3d",
+    "money": "a3ba4054117a74671976907a60551381890ade9218f810730867787606ed1e45",
+    "bytes": "54a08b2ca3a5ab56a8c596c1d57f6103a32ddf5377415bea97206f7baa9f8656",
+    "times of day": "58407dfd1c3bfcabb99fdd6fce2231a8e5557e35ff3af4a43b66b82112bc245c",
+    "spans": "b585f516128506824a64a4351ff5c00e6c23c97f17679c218c242cefdf07eb97",
+    "times without a zone": "9673ead9d7871656912f94453a8eab5807f04cff482c0a77f93810d9a98d9cf0",
+    "nothing": "e7be515fae71011fcd7f6f74049954f6d47ad84948e2bca878d806ae75c8bbdb",
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_a_column_of_any_type_has_one_digest_however_it_is_laid_out(name: str) -> None:
+    kind, values = NESTED[name]
+    table = pa.table({"x": pa.array(values, kind)})
+    digest = content_digest(table)
+    for sizes in ([1, 1], [0, 3], [2]):
+        assert content_digest(rechunked(table, sizes)) == digest
+    assert digest == PINNED[name]
+
+
+@pytest.mark.parametrize("name", [name for name in NESTED if name != "nothing"])
+def test_any_changed_value_of_any_type_changes_the_digest(name: str) -> None:
+    kind, values = NESTED[name]
+    digests = {content_digest(pa.table({"x": pa.array(values, kind)}))}
+    for row, other in itertools.product(range(4), values):
+        changed = [*values[:row], other, *values[row + 1 :]]
+        same = pa.array(changed, kind).equals(pa.array(values, kind))
+        assert (content_digest(pa.table({"x": pa.array(changed, kind)})) in digests) == same
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("numbers in lists", pa.large_list(pa.int64())),
+        ("words in lists in lists", pa.large_list(pa.list_(pa.large_string()))),
+        ("money", pa.decimal256(9, 2)),
+        ("bytes", pa.large_binary()),
+        ("times of day", pa.time64("ns")),
+    ],
+)
+def test_types_that_say_the_same_have_the_same_digest(name: str, other: pa.DataType) -> None:
+    kind, values = NESTED[name]
+    one, same = (content_digest(pa.table({"x": pa.array(values, each)})) for each in (kind, other))
+    assert one == same
+
+
+def test_what_lies_under_a_null_list_or_struct_does_not_count() -> None:
+    mask = pa.array([False, True, False])
+    lists = [
+        pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), pa.array([1, hidden, 3]), mask=mask)
+        for hidden in (2, 99)
+    ]
+    structs = [pa.StructArray.from_arrays([pa.array([1, hidden, 3])], ["a"], mask=mask) for hidden in (2, 99)]
+    for one, other in (lists, structs):
+        assert content_digest(pa.table({"x": one})) == content_digest(pa.table({"x": other}))
+
+
+def test_items_cannot_pass_for_those_of_the_next_list_and_fields_have_names() -> None:
+    assert content_digest(pa.table({"x": [[1, 2], [3]]})) != content_digest(pa.table({"x": [[1], [2, 3]]}))
+    assert content_digest(pa.table({"x": [{"a": 1}]})) != content_digest(pa.table({"x": [{"b": 1}]}))
+
+
 def test_a_type_without_a_digest_is_refused() -> None:
-    with pytest.raises(TypeError, match="list<item: int64>"):
-        content_digest(pa.table({"x": [[1]]}))
+    with pytest.raises(TypeError, match="map<string, int64"):
+        content_digest(pa.table({"x": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64()))}))

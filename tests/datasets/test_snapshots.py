@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -26,8 +29,9 @@ from clew.datasets import (
     read_source,
     take_snapshot,
 )
-from clew.datasets.parts import ROWS_A_PART
-from clew.entities import Column, Snapshot
+from clew.datasets.cutting import SMALLEST_REACH, cuts_for
+from clew.datasets.parts import block_digests
+from clew.entities import Column, Cuts, Snapshot
 from clew.errors import DataError, NotFound, ObjectDamaged, StoreTooNew
 from clew.storage import Store, open_store
 from tests.datasets.conftest import NOW
@@ -153,13 +157,50 @@ def test_history_has_an_entry_for_each_change_and_none_for_a_repeat(store: Store
     assert latest_snapshot(store, "other") is None
 
 
-def test_appended_rows_use_the_parts_that_are_there(store: Store, settings: Settings) -> None:
-    first = snap(store, many_rides(2 * ROWS_A_PART + 10))
-    assert [part.n_rows for part in first.parts] == [ROWS_A_PART, ROWS_A_PART, 10]
+def changed(rides: pa.Table) -> dict[str, pa.Table]:
+    """The rows 2,000 to 58,000 of 60,000, once with something done to them."""
+    same = rides.slice(2_000, 56_000)
+    x = same["x"].to_numpy().copy()
+    x[30_000:30_100] += 1
+    return {
+        "rows appended": rides.slice(2_000, 57_000),
+        "rows prepended": rides.slice(1_000, 57_000),
+        "window slid": rides.slice(3_000, 56_000),
+        "rows removed": pa.concat_tables([same.slice(0, 20_000), same.slice(21_000)]),
+        "values corrected": same.set_column(3, "x", pa.array(x)),
+    }
+
+
+@pytest.mark.parametrize("change", list(changed(many_rides(60_000))))
+def test_what_is_done_to_some_rows_leaves_most_parts_as_they_are(store: Store, change: str) -> None:
+    rides = many_rides(60_000)
+    first = snap(store, rides.slice(2_000, 56_000))
+    assert len(first.parts) > 5
+    after = snap(store, changed(rides)[change])
+    assert after.cuts == first.cuts
+    assert sum(part not in first.parts for part in after.parts) <= 2
+    assert read_rows(store, after).num_rows == after.n_rows
+
+
+def test_a_table_that_shrinks_to_what_parts_hold_stores_nothing(store: Store, settings: Settings) -> None:
+    first = snap(store, many_rides(60_000))
     before = object_files(settings)
-    longer = snap(store, many_rides(2 * ROWS_A_PART + 10).slice(0, 2 * ROWS_A_PART))
-    assert longer.parts == first.parts[:2]
+    n_rows = sum(part.n_rows for part in first.parts[:-1])
+    shorter = snap(store, many_rides(60_000).slice(0, n_rows))
+    assert shorter.parts == first.parts[:-1]
     assert object_files(settings) == before
+
+
+def test_a_new_key_is_cut_by_and_a_table_outgrown_its_cuts_is_cut_anew(store: Store) -> None:
+    rides = many_rides(60_000)
+    assert snap(store, rides).cuts == Cuts("id", SMALLEST_REACH)
+    by_text = rides.append_column("code", rides["id"].cast(pa.string()))
+    assert snap(store, by_text, code="two", key="code").cuts == Cuts("code", SMALLEST_REACH)
+    with store.write() as tx:
+        tx.update("snapshots", {"dataset": "rides"}, {"cuts": {"column": "id", "reach": 20}})
+    again = snap(store, rides.slice(1), code="three")
+    assert again.cuts == cuts_for(59_999, "id", None)
+    assert len(again.parts) < 20
 
 
 def test_a_lost_part_is_stored_again(store: Store, settings: Settings) -> None:
@@ -208,8 +249,8 @@ def test_a_schema_agreed_under_the_newest_code_holds_though_the_rows_are_older(s
 def test_a_snapshot_in_a_later_format_is_refused_with_what_to_do(store: Store) -> None:
     snapshot = snap(store, many_rides(3))
     with store.write() as tx:
-        tx.update("snapshots", {"id": snapshot.id}, {"format": 1})
-    with pytest.raises(StoreTooNew, match=r"format 1; this Clew knows formats up to 0\. Run: pip install"):
+        tx.update("snapshots", {"id": snapshot.id}, {"format": 2})
+    with pytest.raises(StoreTooNew, match=r"format 2; this Clew knows formats up to 1\. Run: pip install"):
         get_snapshot(store, snapshot.id)
 
 
@@ -217,6 +258,72 @@ def test_a_refused_table_leaves_nothing(store: Store, settings: Settings) -> Non
     with pytest.raises(DataError, match="must be unique"):
         snap(store, many_rides(3).set_column(1, "id", pa.array([1, 1, 2])))
     assert (list_datasets(store), list_snapshots(store), object_files(settings)) == ([], [], [])
+
+
+# -- format 0 ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def old_store(tmp_path: Path) -> Iterator[Store]:
+    """Written by the Clew that cut after every 65,536 rows, from `old_rides`: the first 66,000, then all."""
+    shutil.unpack_archive(Path(__file__).parent / "store_of_format_0.tar.xz", tmp_path, filter="data")
+    with open_store(Settings(root=tmp_path, store=tmp_path / "store"), now=NOW) as store:
+        yield store
+
+
+def old_rides() -> pa.Table:
+    numbers = np.arange(70_000)
+    times = np.datetime64("2025-01-01", "us") + numbers // 1000 * np.timedelta64(1, "D")
+    return pa.table({"ts": times, "id": numbers, "y": numbers % 2})
+
+
+def newest(store: Store) -> Snapshot:
+    found = latest_snapshot(store, "rides")
+    assert found is not None
+    return found
+
+
+OLD_ID = "faeb9d74a91d89f81462fdc04583c6769671d2492640dfa47abf0a01522e9a18"
+
+
+def test_a_snapshot_of_format_0_is_read(old_store: Store) -> None:
+    last, first = list_snapshots(old_store, "rides")
+    assert [part.n_rows for part in last.parts] == [65_536, 4_464]
+    assert last.cuts is None
+    for snapshot, n_rows in ((first, 66_000), (last, 70_000)):
+        assert content_digest(read_rows(old_store, snapshot)) == content_digest(
+            prepare(old_rides().slice(0, n_rows), declare())[0]
+        )
+    assert last.blocks == block_digests(read_rows(old_store, last))
+
+
+def test_the_name_of_rows_is_the_one_that_format_0_gave_them(store: Store, old_store: Store) -> None:
+    anew = snap(store, old_rides())
+    assert anew.id == OLD_ID == newest(old_store).id
+    assert len(anew.parts) > 2
+
+
+def test_rows_that_format_0_kept_are_not_kept_again(old_store: Store) -> None:
+    before = newest(old_store)
+    assert snap(old_store, old_rides()) == before
+    assert before.cuts is None
+
+
+def test_a_table_kept_in_format_0_goes_on_in_format_1(old_store: Store) -> None:
+    older = list_snapshots(old_store, "rides")
+    shorter = snap(old_store, old_rides().slice(100))
+    assert shorter.cuts == Cuts("id", SMALLEST_REACH)
+    assert read_rows(old_store, shorter).num_rows == 69_900
+    assert [get_snapshot(old_store, each.id) for each in older] == older
+
+
+def test_a_part_that_format_0_lost_is_mended_under_the_same_name(old_store: Store, tmp_path: Path) -> None:
+    before = newest(old_store)
+    digest = before.parts[0].object_digest
+    (tmp_path / "store" / "objects" / digest[:2] / digest[2:]).unlink()
+    mended = snap(old_store, old_rides())
+    assert (mended.id, mended.taken_at) == (before.id, before.taken_at)
+    assert read_rows(old_store, mended).num_rows == 70_000
 
 
 # -- finding -------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from clew.cli.verbs import init
-from clew.datasets import parts
+from clew.datasets import cutting, parts
 from clew.declare import parse_retrain
 from clew.entities import Trigger
 from clew.loop import gate, policy, reproduction, rollout
@@ -179,7 +179,10 @@ SAID = {
         "again, within a day": first_answers.KEPT_SECONDS == 86_400,
     },
     "docs/explanation/snapshots.md": {
-        "parts of 65,536": parts.ROWS_A_PART == 65_536,
+        "digests of every 65,536 rows": parts.ROWS_A_BLOCK == 65_536,
+        "about 64 parts at first": cutting.PARTS_AT_FIRST == 64,
+        "less than about 8,192 rows": 2 * cutting.SMALLEST_REACH == 8_192,
+        "more than about 1,024 parts": cutting.MOST_PARTS == 1_024,
     },
     "docs/explanation/code-and-environment.md": {
         "up to 1 MB each and 50 MB in all": code.MOST_BYTES_A_FILE == 1e6 and code.MOST_BYTES_IN_ALL == 50e6,

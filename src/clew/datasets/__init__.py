@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from clew.datasets.schema import feature_names, prepare
     from clew.datasets.snapshots import (
         Dataset,
+        append_rows,
         get_snapshot,
         latest_snapshot,
         list_datasets,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Dataset": "snapshots",
+    "append_rows": "snapshots",
     "content_digest": "digest",
     "feature_names": "schema",
     "find_rows": "lookup",
@@ -45,6 +47,7 @@ _HOMES = {
 
 __all__ = [
     "Dataset",
+    "append_rows",
     "content_digest",
     "feature_names",
     "find_rows",

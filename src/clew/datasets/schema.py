@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from clew.datasets.casts import INSTANT, KEPT_TYPES, SCHEMA_RULE, cast_column, kept_type, without_nan
 from clew.datasets.complaints import MAX_NAMED_ROWS, named_rows, values_at
+from clew.datasets.hashes import key_hashes
 from clew.entities import Column, DatasetDeclaration
 from clew.errors import DataError, did_you_mean
 
@@ -23,6 +24,7 @@ def prepare(
     declared: Sequence[Column] | None = None,
     *,
     may_change: bool = False,
+    is_whole: bool = True,
 ) -> tuple[pa.Table, tuple[Column, ...]]:
     """Check a table and bring it into the form a snapshot keeps: declared types, ordered by time and key.
 
@@ -37,6 +39,8 @@ def prepare(
     may_change
         Whether declared columns may go, or change to a type they cannot be cast to, because the code
         that makes the table has changed.
+    is_whole
+        Whether these are all rows, and not only new ones, which may all still wait for their labels.
 
     Returns
     -------
@@ -58,8 +62,9 @@ def prepare(
     prepared = pa.table(arrays, schema=schema)
     _refuse_missing_times(prepared, declaration.time)
     _refuse_bad_keys(prepared, declaration.key)
-    _refuse_no_labels(prepared, declaration.label)
-    return _ordered(prepared, declaration), columns
+    if is_whole:
+        _refuse_no_labels(prepared, declaration.label)
+    return in_order(prepared, declaration), columns
 
 
 def feature_names(
@@ -225,7 +230,7 @@ def _refuse_nulls(column: pa.ChunkedArray, what: str, name: str, mend: str) -> N
 def _refuse_bad_keys(table: pa.Table, key: str) -> None:
     column = table[key]
     _refuse_nulls(column, f"key={key!r} is null", key, "A row without a key cannot get its label; drop it")
-    if _is_ascending(column) or pc.count_distinct(column).as_py() == len(column):
+    if _is_ascending(column) or _has_no_twins(column):
         return
     counts = pc.value_counts(column)
     twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
@@ -240,9 +245,30 @@ def _refuse_bad_keys(table: pa.Table, key: str) -> None:
     )
 
 
+def refuse_known_keys(added: pa.ChunkedArray, known: pa.ChunkedArray, key: str) -> None:
+    """Refuse new rows whose key an older row has."""
+    # Asked this way round, the table that is searched is the small one.
+    if pc.any(pc.is_in(known, added)).as_py():
+        rows = np.flatnonzero(pc.is_in(added, known).to_numpy()).tolist()
+        raise DataError(
+            f"key={key!r} must be unique, but {named_rows(rows, values_at(added, rows))} of the new rows have"
+            " keys that are there already. Append only rows that are new; to correct others, snapshot the"
+            " whole table.",
+            column=key,
+            rows=rows[:MAX_NAMED_ROWS],
+        )
+
+
 def _is_ascending(column: pa.ChunkedArray) -> bool:
     """Whether each value is above the one before, which many keys are and which is cheap to see."""
     return bool(pc.all(pc.less(column.slice(0, len(column) - 1), column.slice(1))).as_py())
+
+
+def _has_no_twins(column: pa.ChunkedArray) -> bool:
+    # Equal keys have equal hashes, and sorting numbers is many times faster than counting texts.
+    hashes = np.sort(key_hashes(column))
+    has_hashes_in_common = bool((hashes[1:] == hashes[:-1]).any())
+    return not has_hashes_in_common or pc.count_distinct(column).as_py() == len(column)
 
 
 def _refuse_no_labels(table: pa.Table, label: str) -> None:
@@ -258,7 +284,8 @@ def _no_labels(label: str, what: str, n_rows: int) -> DataError:
     )
 
 
-def _ordered(table: pa.Table, declaration: DatasetDeclaration) -> pa.Table:
+def in_order(table: pa.Table, declaration: DatasetDeclaration) -> pa.Table:
+    """The rows by time, then key."""
     times = table[declaration.time].cast(pa.int64()).to_numpy()
     if bool((np.diff(times) > 0).all()):
         return table

@@ -40,12 +40,11 @@ class FolderObjects(ObjectStore):
         except FileNotFoundError:
             raise self._missing(digest) from None
         # Hashed once for each state of the file: a changed file has another time, size or number.
-        state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        if self._verified.get(digest) != state:
+        if self._verified.get(digest) != _state(stat):
             found = _hash_of(place)
             if found != digest:
                 raise self._damaged(digest, found, stat.st_size)
-            self._verified[digest] = state
+            self._verified[digest] = _state(stat)
         return place
 
     def probe(self) -> None:
@@ -101,6 +100,8 @@ class FolderObjects(ObjectStore):
                 raise StoreError("A file changed while it was being stored; store it again when it rests.")
             file.flush()
             _sync(file.fileno())
+            # The bytes were hashed on their way, so that reading them back begins without another look.
+            self._verified[digest] = _state(os.fstat(file.fileno()))
             try:
                 os.link(path, place)
             except FileExistsError:
@@ -119,7 +120,8 @@ class FolderObjects(ObjectStore):
         while True:
             path = self._temporary / secrets.token_hex(16)
             with path.open("xb") as file:
-                path.chmod(0o400)
+                # By its descriptor: until it is claimed, a sweep may take its name away.
+                os.fchmod(file.fileno(), 0o400)
                 claimed = claim(path)
                 if claimed is None:
                     continue
@@ -129,6 +131,10 @@ class FolderObjects(ObjectStore):
                 finally:
                     path.unlink(missing_ok=True)
                     os.close(claimed)
+
+
+def _state(stat: os.stat_result) -> tuple[int, int, int]:
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _is_whole(place: Path, digest: str, n_bytes: int) -> bool:

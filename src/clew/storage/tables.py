@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 
 
 def stored_time(moment: datetime) -> str:
@@ -179,6 +179,8 @@ snapshots = Table(
     _text("code"),
     _json("declaration"),
     _integer("format", nullable=False),
+    _json("blocks"),
+    _json("cuts"),
     Index("snapshots_by_id", "id"),
 )
 snapshot_log = Table(
