@@ -67,12 +67,10 @@ class Reader:
 class Transaction(Reader):
     """Reads and changes rows; all of it is kept, or nothing when the block raises."""
 
-    def insert(self, table: str, row: Mapping[str, Any]) -> int | None:
-        """Add a row. Returns its number where the database numbers the rows (``audit``)."""
+    def insert(self, table: str, row: Mapping[str, Any]) -> None:
+        """Add a row."""
         this = table_named(table)
-        result = self._connection.execute(insert(this).values(known_columns(this, row)))
-        key = result.inserted_primary_key
-        return int(key[0]) if key and this.autoincrement_column is not None else None
+        self._connection.execute(insert(this).values(known_columns(this, row)))
 
     def insert_many(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add rows in one batch of the driver. All rows have the columns of the first one."""
