@@ -19,6 +19,7 @@ from clew.loop.trace import trace
 from clew.loop.why import why
 from clew.monitoring import list_findings
 from clew.registry import aliases, audit_log, list_versions
+from clew.registry.audit_check import verify_audit
 from clew.registry.routes import get_route
 from clew.storage import LOG_FOLDER, scan
 from clew.storage.log_reading import read_since
@@ -128,6 +129,19 @@ def test_every_move_of_the_champion_stands_in_the_audit_log(flipping: Life) -> N
     moves = [entry for entry in audit_log(flipping.store, MODEL) if entry.action == "move champion"]
     assert len(moves) == len(flipping.of_kind("promoted")) + 1
     assert {entry.actor for entry in moves} == {"loop"}
+
+
+def test_every_stage_of_a_rollout_stands_in_the_audit_log(flipping: Life) -> None:
+    moves = [entry for entry in audit_log(flipping.store, MODEL) if entry.action == "move route"]
+    stages = [entry.evidence["to"]["stage"] for entry in reversed(moves)]
+    assert stages[0] == "full"
+    assert {"shadow", "canary"} <= set(stages)
+    assert verify_audit(flipping.store).faults == ()
+
+
+def test_the_limits_of_the_loop_stand_in_the_audit_log_once(flipping: Life) -> None:
+    [entry] = audit_log(flipping.store, "clew.toml", limit=None)
+    assert entry.evidence["to"]["false_pages_per_quarter"] == 1.0
 
 
 # ---------------------------------------------------------------- life beyond a process
@@ -280,7 +294,9 @@ def test_rollback_while_a_version_is_rolled_out_ends_that_and_keeps_the_champion
         assert life.status().stage == "full"
         [back] = life.of_kind("rolled back")
         assert back.sentence == "ana says: no further with version 2: not on a Friday"
-        assert audit_log(life.store, MODEL)[0].action == "end rollout"
+        newest = audit_log(life.store, MODEL)[:2]
+        assert [entry.action for entry in newest] == ["move route", "end rollout"]
+        assert {(entry.actor, entry.reason) for entry in newest} == {("ana", "not on a Friday")}
         life.days(3)
         assert {answer["version"] for answer in life.ask(life.rows_of(life.now - DAY))} == {1}
 
