@@ -36,7 +36,7 @@ def help_of(path: str) -> str:
 
 
 def test_every_verb_is_there() -> None:
-    expected = {"init", "try", "backtest", "trace", "why", "runs", "models", "data", "audit"}
+    expected = {"init", "try", "backtest", "trace", "why", "runs", "models", "data", "audit", "gc"}
     expected |= {
         "up",
         "status",

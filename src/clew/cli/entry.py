@@ -42,6 +42,7 @@ VERBS = {
     "models": Reference("clew.cli.verbs.models:models", "Look at models and their versions."),
     "data": Reference("clew.cli.verbs.data:data", "Look at snapshots of datasets."),
     "audit": Reference("clew.cli.verbs.audit:audit", "Look at who changed what, and prove it."),
+    "gc": Reference("clew.cli.verbs.gc:gc", "Say what of the store nobody needs, and remove it."),
 }
 PURPOSES = {
     "Begin": ["init", "try", "backtest"],
@@ -49,6 +50,7 @@ PURPOSES = {
     "Steer": ["promote", "rollback", "pause", "resume", "retrain", "retire"],
     "Ask": ["trace", "why"],
     "Look": ["runs", "models", "data", "audit"],
+    "Keep": ["gc"],
 }
 
 

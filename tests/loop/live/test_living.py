@@ -14,6 +14,7 @@ import pytest
 from scipy.stats import binom
 
 from clew.errors import StoreError
+from clew.loop.cleaning import clean
 from clew.loop.commands import preview
 from clew.loop.trace import trace
 from clew.loop.why import why
@@ -21,6 +22,7 @@ from clew.monitoring import list_findings
 from clew.registry import aliases, audit_log, list_versions
 from clew.registry.audit_check import verify_audit
 from clew.registry.routes import get_route
+from clew.server.clock import wall_clock
 from clew.storage import LOG_FOLDER, scan
 from clew.storage.log_reading import read_since
 from clew.storage.records import Failure, Prediction
@@ -187,6 +189,25 @@ def test_a_life_in_three_processes_is_the_same_as_in_one(flipping: Life, tmp_pat
     assert [(e.time, e.kind, e.sentence) for e in events] == [
         (e.time, e.kind, e.sentence) for e in flipping.events
     ]
+
+
+def test_a_life_goes_on_the_same_while_its_store_is_cleaned(flipping: Life, tmp_path: Path) -> None:
+    table = flipped_at_day(70)
+    root = project(tmp_path / "project", before(table, START))
+    n_removed, wall = 0, wall_clock()
+    with living(root, table, START) as life:
+        for n in range(40):
+            life.days(1)
+            # Each comes two days after the one before, so that all that it set aside is gone for good.
+            done = clean(life.store, actor="ana", now=life.now, wall=wall + 2 * n * DAY)
+            n_removed += sum(len(each.things) for each in done)
+        told = [(e.time, e.kind, e.sentence) for e in life.events]
+        number = life.status().version
+        assert number is not None
+        assert trace(life.store, f"{MODEL}@{number}").causes
+    known = [(e.time, e.kind, e.sentence) for e in flipping.events if e.time <= told[-1][0]]
+    assert told == known
+    assert n_removed > 0
 
 
 def test_what_comes_after_a_moment_changes_nothing_before_it(flipping: Life, tmp_path: Path) -> None:
