@@ -310,10 +310,13 @@ def hash_of_line(line: bytes) -> str:
 @pytest.mark.parametrize(
     ("forge", "said"),
     [
-        (change_a_row, "row 3 was not written behind the row that stands before it"),
-        (lambda lines: [lines[0], *lines[2:]], "row 3 was not written behind"),
+        (change_a_row, "row 2 is not what row 3 was written behind"),
+        (lambda lines: [lines[0], *lines[2:]], "row 1 is not what row 3 was written behind"),
         (lambda lines: lines[:-1], "there are 7 rows and not 8"),
-        (lambda lines: [lines[1], lines[0], *lines[2:]], "row 2 was not written behind"),
+        (
+            lambda lines: [lines[1], lines[0], *lines[2:]],
+            "the hash before the first row is not what row 2 was written",
+        ),
         (make_all_anew, "the newest row has the hash"),
     ],
 )

@@ -15,12 +15,13 @@ import sys
 def faults(folder: pathlib.Path, checkpoint: str = "") -> list[str]:
     chain = json.loads((folder / "chain.json").read_text("ascii"))
     lines = (folder / "rows.jsonl").read_bytes().splitlines()
-    found, newest, hashes = [], chain["before"], [chain["before"]]
+    found, hashes = [], [chain["before"]]
+    newest, place = chain["before"], "the hash before the first row"
     for line in lines:
         row = json.loads(line)
         if row["before"] != newest:
-            found.append(f"row {row['sequence']} was not written behind the row that stands before it")
-        newest = hashlib.sha256(line).hexdigest()
+            found.append(f"{place} is not what row {row['sequence']} was written behind")
+        newest, place = hashlib.sha256(line).hexdigest(), f"row {row['sequence']}"
         hashes.append(newest)
     if len(lines) != chain["n_rows"]:
         found.append(f"there are {len(lines)} rows and not {chain['n_rows']}")
