@@ -405,7 +405,13 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """A change of state: who, when, why, on what evidence."""
+    """A change of state: who, when, why, on what evidence.
+
+    Attributes
+    ----------
+    before, hash
+        The hash of the row before, and the one of this row, which covers it: see `clew.storage.chain`.
+    """
 
     sequence: int
     at: datetime
@@ -414,6 +420,8 @@ class AuditEntry:
     subject: str
     reason: str
     evidence: Json = field(default_factory=dict)
+    before: str = ""
+    hash: str = ""
 
 
 # -- monitoring and the loop -------------------------------------------------------------------------

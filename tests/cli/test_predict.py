@@ -16,7 +16,8 @@ import pytest
 import clew
 from clew.errors import NotFound, PackageError
 from clew.loop.trace import trace
-from clew.registry import aliases, list_versions, move_alias
+from clew.registry import aliases, audit_log, list_versions, move_alias
+from clew.registry.audit_check import verify_audit
 from clew.workspace import open_records
 from tests.loop import streams
 from tests.loop.made import NOW
@@ -68,6 +69,17 @@ def test_the_model_loaded_here_gives_the_same_answers(project: Path, answered: A
     assert (model.name, model.classes_) == ("learner@1", (0, 1))
     assert model.predict(frame).tolist() == table.column("prediction").to_pylist()
     assert np.array_equal(model.predict_proba(frame)[:, 1], table.column("probability 1").to_numpy())
+
+
+def test_a_batch_stands_in_the_audit_log_where_it_begins_and_ends(project: Path, answered: Any) -> None:
+    with open_records(project) as records:
+        entries = audit_log(records.store, "learner", limit=None)
+        faults = verify_audit(records.store).faults
+    of_batch = [entry for entry in entries if entry.evidence.get("batch") == answered["id"]]
+    assert [entry.action for entry in of_batch] == ["end batch", "begin batch"]
+    assert of_batch[0].evidence["status"] == "done"
+    assert (of_batch[1].evidence["source"], of_batch[1].evidence["n_rows"]) == ("new.csv", 200)
+    assert faults == ()
 
 
 def test_a_batch_leads_back_to_what_made_the_version(project: Path, answered: Any) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from clew.config import Settings
 from clew.declare import dataset, model
-from clew.entities import GateCheck, GateReport, Version
+from clew.entities import GateCheck, GateReport, Route, Version
 from clew.errors import AliasMoved, NotFound, ObjectDamaged, PackageError, UsageError
 from clew.registry import (
     aliases,
@@ -33,6 +33,8 @@ from clew.registry import (
     register,
     store_package,
 )
+from clew.registry.audit_check import verify_audit
+from clew.registry.routes import move_route
 from clew.storage import Store, open_store
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -84,7 +86,7 @@ def test_a_run_that_has_a_version_gets_the_same_again(store: Store) -> None:
     first = make(store, "r1", metrics={"accuracy": 0.9})
     assert make(store, "r1", metrics={"accuracy": 0.1}) == first
     assert get_version(store, "busy_hour", 1) == first
-    assert len(audit_log(store)) == 1
+    assert [entry.action for entry in audit_log(store)] == ["register version", "declare model"]
 
 
 def test_gate_and_profile_are_kept_with_the_version(store: Store) -> None:
@@ -187,13 +189,17 @@ def test_an_alias_that_somebody_else_moved_stays_where_it_is(store: Store) -> No
         move(store, 3, 1)
     assert (caught.value.found, caught.value.http_status) == (2, 409)
     assert aliases(store, "busy_hour") == {"champion": 2}
-    assert len(audit_log(store)) == 5
+    assert len(audit_log(store)) == 6
 
 
 def test_a_move_that_was_made_already_is_not_made_again(store: Store) -> None:
     make(store)
     assert move(store, 1, None) == move(store, 1, None) == 1
-    assert [entry.action for entry in audit_log(store)] == ["move champion", "register version"]
+    assert [entry.action for entry in audit_log(store)] == [
+        "move champion",
+        "register version",
+        "declare model",
+    ]
 
 
 def test_an_alias_can_be_taken_away(store: Store) -> None:
@@ -209,7 +215,7 @@ def test_an_alias_cannot_point_to_nothing(store: Store) -> None:
         move(store, 1, None)
     with pytest.raises(UsageError, match="no name for an alias"):
         move(store, 1, None, "Champion!")
-    assert audit_log(store) == []
+    assert [entry.action for entry in audit_log(store)] == ["declare model"]
 
 
 def test_the_audit_log_gives_the_newest_entries_first(store: Store) -> None:
@@ -217,6 +223,32 @@ def test_the_audit_log_gives_the_newest_entries_first(store: Store) -> None:
         make(store, f"r{n}")
     assert [entry.evidence["version"] for entry in audit_log(store, limit=2)] == [5, 4]
     assert audit_log(store, "another") == []
+
+
+def test_a_declaration_that_changes_leaves_what_was_and_what_is(store: Store) -> None:
+    ensure_deployment(store, "busy_hour", "live", "busy_hour", {"margin": 0.01, "metric": "accuracy"}, NOW)
+    ensure_deployment(
+        store, "busy_hour", "live", "busy_hour", {"margin": 0.5, "metric": "accuracy"}, NOW, actor="ann"
+    )
+    entry = audit_log(store)[0]
+    assert (entry.actor, entry.action, entry.evidence) == (
+        "ann",
+        "change declaration",
+        {"margin": [0.01, 0.5]},
+    )
+
+
+def test_a_route_that_moves_leaves_where_it_led_and_leads(store: Store) -> None:
+    for _ in range(2):
+        with store.write() as tx:
+            move_route(
+                tx, Route("busy_hour", 0, 1, 2, "canary", 0.1), NOW, actor="loop", reason="shadow done"
+            )
+    entry, before = audit_log(store)[:2]
+    assert (entry.action, entry.subject, entry.reason) == ("move route", "busy_hour", "shadow done")
+    assert (entry.evidence["from"], entry.evidence["generation"]) == (None, 1)
+    assert (entry.evidence["to"]["stage"], entry.evidence["to"]["share"]) == ("canary", 0.1)
+    assert before.action == "declare model"
 
 
 # -- many processes ------------------------------------------------------------------------------------
@@ -282,7 +314,8 @@ def test_a_killed_process_leaves_nothing_half_done(store: Store, tmp_path: Path)
     moves = [entry for entry in entries if entry.action == "move champion"]
     versions = list_versions(store, "busy_hour")
     assert [version.number for version in versions] == list(range(1, len(versions) + 1))
-    assert len(entries) - len(moves) == len(versions) > 0
+    assert len(entries) - len(moves) - 1 == len(versions) > 0
+    assert verify_audit(store).faults == ()
     with store.read() as reader:
         row = reader.get("aliases", deployment="busy_hour", alias="champion")
         assert reader.count("edges") == len(versions)

@@ -105,7 +105,7 @@ def make_dice(store: Store, now: datetime) -> None:
             store, "dice", "champion", 1, expected=None, actor="loop", reason="first champion", now=now
         )
         with store.write() as tx:
-            move_route(tx, Route("dice", 0, 1), now)
+            move_route(tx, Route("dice", 0, 1), now, actor="loop", reason="first champion")
 
 
 @contextmanager

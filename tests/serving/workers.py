@@ -114,7 +114,9 @@ class Place:
 
     def route(self, champion: int | None, name: str = "credit", *, ring: bool = True, **more: Any) -> int:
         with self.store.write() as tx:
-            generation = move_route(tx, Route(name, 0, champion, **more), NOW)
+            generation = move_route(
+                tx, Route(name, 0, champion, **more), NOW, actor="tests", reason="for a test"
+            )
         if ring:
             self.doorbell.ring(generation)
         return generation

@@ -171,16 +171,6 @@ def test_a_second_row_of_the_same_key_is_refused_by_name(any_store: Store) -> No
     assert found_ids(any_store) == ["f1"]
 
 
-def test_the_audit_trail_numbers_its_rows_and_gives_no_number_twice(any_store: Store) -> None:
-    row = {"at": NOW, "actor": "ada", "action": "promote", "subject": "churn", "reason": "", "evidence": {}}
-    with any_store.write() as tx:
-        assert tx.insert("audit", row) == 1
-        assert tx.insert("audit", row) == 2
-        assert tx.delete("audit", {"sequence": 2}) == 1
-        assert tx.insert("audit", row) == 3
-        assert tx.insert("meta", {"key": "a", "value": "b"}) is None
-
-
 def test_delete_needs_a_condition(store: Store) -> None:
     with store.write() as tx:
         with pytest.raises(ValueError, match="every row"):

@@ -1,8 +1,8 @@
 """The command ``clew`` itself, and how it ends.
 
-Exit codes: 0 done, 1 error, 2 wrong usage, 3 the gate failed, 4 the gate is undecided, 130 stopped by
-Ctrl-C. Results go to stdout, everything else to stderr; with ``--json`` an error too is one JSON document
-on stdout. The last line on stderr says what to do.
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 the gate failed or the audit log is not what was written, 4 the
+gate is undecided, 130 stopped by Ctrl-C. Results go to stdout, everything else to stderr; with ``--json`` an
+error too is one JSON document on stdout. The last line on stderr says what to do.
 """
 
 from __future__ import annotations
@@ -47,13 +47,16 @@ VERBS = {
     "runs": Reference("clew.cli.verbs.runs:runs", "Look at trainings."),
     "models": Reference("clew.cli.verbs.models:models", "Look at models and their versions."),
     "data": Reference("clew.cli.verbs.data:data", "Look at snapshots of datasets."),
+    "audit": Reference("clew.cli.verbs.audit:audit", "Look at who changed what, and prove it."),
+    "gc": Reference("clew.cli.verbs.gc:gc", "Say what of the store nobody needs, and remove it."),
 }
 PURPOSES = {
     "Begin": ["init", "try", "backtest"],
     "Run": ["up", "status", "token", "predict"],
     "Steer": ["promote", "rollback", "pause", "resume", "retrain", "retire"],
     "Ask": ["trace", "why", "reproduce"],
-    "Look": ["runs", "models", "data"],
+    "Look": ["runs", "models", "data", "audit"],
+    "Keep": ["gc"],
 }
 
 

@@ -85,6 +85,19 @@ class Since(_ParamType):
             self.fail(f"{error.message[:-1]}, or how long ago, such as 7d.", param, ctx)
 
 
+class Place(_ParamType):
+    """A row of the audit log: its number, or a time."""
+
+    name = "NUMBER|TIME"
+
+    def convert(
+        self, value: str | int | datetime, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | datetime:
+        if isinstance(value, int | datetime):
+            return value
+        return int(value) if value.isdecimal() else Moment().convert(value, param, ctx)
+
+
 class Setting(_ParamType):
     """A hyperparameter: ``num_leaves=63``, ``learning_rate=0.05``, ``boosting=dart``, ``layers=[64,32]``."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from clew.entities import Json, ModelDeclaration, Version
 from clew.errors import ClewError, UsageError
-from clew.registry import Predictions
+from clew.registry import Predictions, record_audit
 from clew.storage import Store, link
 
 KINDS = (".parquet", ".csv")
@@ -62,16 +62,17 @@ def predict_batch(
     if destination.suffix not in KINDS:
         raise UsageError(f"--out is {destination.name!r}; a file of answers ends in {' or '.join(KINDS)}.")
     identity = secrets.token_hex(8)
-    _begin(store, identity, version, table, source, destination, actor, clock())
+    about = {"actor": actor, "subject": version.deployment, "reason": "asked for"}
+    _begin(store, identity, version, table, source, destination, about, clock())
     try:
         answers = answer(table)
         digest = _write(_with_answers(store, version, table, answers), destination)
     except (ClewError, OSError, KeyboardInterrupt) as error:
         told = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-        _end(store, identity, {"status": "failed", "error": told, "ended_at": clock()})
+        _end(store, identity, {"status": "failed", "error": told, "ended_at": clock()}, about)
         raise
     done = {"status": "done", "destination_digest": digest, "ended_at": clock()}
-    _end(store, identity, done)
+    _end(store, identity, done, about)
     return BatchResult(identity, version.name, table.num_rows, source, str(destination), _counts(answers))
 
 
@@ -82,7 +83,7 @@ def _begin(
     table: pa.Table,
     source: str,
     destination: Path,
-    actor: str,
+    about: Mapping[str, str],
     now: datetime,
 ) -> None:
     with store.write() as tx:
@@ -94,17 +95,23 @@ def _begin(
             "source_digest": _content_digest(table),
             "destination": str(destination),
             "n_rows": table.num_rows,
-            "actor": actor,
+            "actor": about["actor"],
             "status": "running",
             "started_at": now,
         }
         tx.insert("batches", row)
+        told = {"batch": identity} | {
+            name: row[name] for name in ("version", "source", "source_digest", "destination", "n_rows")
+        }
+        record_audit(tx, now=now, action="begin batch", evidence=told, **about)
         link(tx, "batch", identity, "answered by", "version", version.name)
 
 
-def _end(store: Store, identity: str, values: Json) -> None:
+def _end(store: Store, identity: str, values: Json, about: Mapping[str, str]) -> None:
+    told = {"batch": identity} | {name: value for name, value in values.items() if name != "ended_at"}
     with store.write() as tx:
         tx.update("batches", {"id": identity}, values)
+        record_audit(tx, now=values["ended_at"], action="end batch", evidence=told, **about)
 
 
 def _content_digest(table: pa.Table) -> str:

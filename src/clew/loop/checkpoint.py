@@ -51,13 +51,22 @@ def unpacked(content: bytes) -> Any:
     StoreError
         When the bytes are damaged or of a newer Clew.
     """
+    plain = unwrapped(content)
+    try:
+        return _alive(msgspec.msgpack.decode(plain))
+    except (msgspec.DecodeError, KeyError, IndexError) as error:
+        raise StoreError(f"The state of a loop is damaged: {error}.") from error
+
+
+def unwrapped(content: bytes) -> bytes:
+    """The bytes of `packed`, uncompressed: every text in them can be found, and nothing comes to life."""
     if content[:1] != bytes([FORMAT]):
         raise StoreError(
             f"The state of a loop has format {content[:1].hex() or 'none'}; this Clew reads {FORMAT:02x}."
         )
     try:
-        return _alive(msgspec.msgpack.decode(zlib.decompress(content[1:])))
-    except (zlib.error, msgspec.DecodeError, KeyError, IndexError) as error:
+        return zlib.decompress(content[1:])
+    except zlib.error as error:
         raise StoreError(f"The state of a loop is damaged: {error}.") from error
 
 

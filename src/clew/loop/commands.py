@@ -317,7 +317,7 @@ def _act_on_records(store: Store, command: Command, now: datetime) -> Json:
                 evidence=evidence | {"verb": command.verb},
                 now=now,
             )
-            move_route(tx, Route(deployment, 0, number), now)
+            move_route(tx, Route(deployment, 0, number), now, actor=command.actor, reason=command.reason)
         return moved_sentence(deployment, number, before)
     champion_as_expected(store, deployment, command.arguments)
     status = {"pause": "paused", "resume": "running", "retire": "retired"}[command.verb]
@@ -325,7 +325,8 @@ def _act_on_records(store: Store, command: Command, now: datetime) -> Json:
         tx.update("checkpoints", {"deployment": deployment}, {"status": status})
         there = get_route(tx, deployment)
         if command.verb == "retire":
-            move_route(tx, Route(deployment, 0, there.champion if there else None, stage="retired"), now)
+            retired = Route(deployment, 0, there.champion if there else None, stage="retired")
+            move_route(tx, retired, now, actor=command.actor, reason=command.reason)
         record_audit(
             tx, now=now, actor=command.actor, action=command.verb, subject=deployment, reason=command.reason,
             evidence=evidence,

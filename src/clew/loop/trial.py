@@ -54,7 +54,8 @@ class Trial:
         first = self._first
         assert first is not None  # noqa: S101 - made just above
         declaration = self.fitter.declaration
-        ensure_deployment(self.fitter.store, declaration.name, "live", declaration.name, declaration, now)
+        name = declaration.name
+        ensure_deployment(self.fitter.store, name, "live", name, declaration, now, actor="person")
         version = register(
             self.fitter.store,
             deployment=declaration.name,

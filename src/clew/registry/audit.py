@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from clew.entities import AuditEntry
+from clew.errors import NotFound
+from clew.storage import Where
+from clew.storage.chain import append_to_chain
 
 if TYPE_CHECKING:
-    from clew.storage import Store, Transaction
+    from clew.storage import Reader, Store, Transaction
+
+_ROWS_AT_ONCE = 1000
 
 
 def record_audit(
@@ -23,8 +28,8 @@ def record_audit(
     evidence: Mapping[str, Any] | None = None,
 ) -> None:
     """Add a row in the transaction that makes the change, so that neither is there without the other."""
-    tx.insert(
-        "audit",
+    append_to_chain(
+        tx,
         {
             "at": now,
             "actor": actor,
@@ -36,9 +41,50 @@ def record_audit(
     )
 
 
-def audit_log(store: Store, subject: str | None = None, limit: int | None = 100) -> list[AuditEntry]:
-    """The newest entries first; of one subject, such as a deployment's name, or of all."""
-    where = {} if subject is None else {"subject": subject}
+def audit_log(
+    store: Store,
+    subject: str | None = None,
+    limit: int | None = 100,
+    *,
+    actor: str | None = None,
+    action: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[AuditEntry]:
+    """The newest entries first: of one subject, such as a deployment's name, or of all.
+
+    `since` is the first moment that counts, `until` the first that no longer does.
+    """
+    given: dict[str, Any] = {"subject": subject, "actor": actor, "action": action}
+    where = {name: value for name, value in given.items() if value is not None}
     with store.read() as reader:
-        rows = reader.find("audit", where, order_by=["-sequence"], limit=limit)
-    return [AuditEntry(**row) for row in rows]
+        if since is None and until is None:
+            return [AuditEntry(**row) for row in reader.find("audit", where, ["-sequence"], limit)]
+        if since is not None:
+            where["at"] = Where(">=", since)
+        found = [AuditEntry(**row) for row in reader.find("audit", where, ["-sequence"])]
+    return [entry for entry in found if until is None or entry.at < until][:limit]
+
+
+def audit_entry(store: Store, sequence: int) -> AuditEntry:
+    """One entry by its number.
+
+    Raises
+    ------
+    NotFound
+        Naming the numbers that exist.
+    """
+    with store.read() as reader:
+        row = reader.get("audit", sequence=sequence) if sequence < 2**63 else None
+        newest = reader.find("audit", order_by=["-sequence"], limit=1)
+    if row is not None:
+        return AuditEntry(**row)
+    there = f"they go up to {newest[0]['sequence']}" if newest else "it is empty"
+    raise NotFound(f"The audit log has no row {sequence}; {there}. List them with: clew audit list")
+
+
+def entries_in_order(reader: Reader, first: int = 1, n_at_once: int = _ROWS_AT_ONCE) -> Iterator[AuditEntry]:
+    """Entries from the number `first` on, the oldest first, read a few at a time."""
+    while rows := reader.find("audit", {"sequence": Where(">=", first)}, ["sequence"], n_at_once):
+        yield from (AuditEntry(**row) for row in rows)
+        first = rows[-1]["sequence"] + 1

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from clew.entities import Route
+from clew.registry.audit import record_audit
 
 if TYPE_CHECKING:
     from clew.storage import Reader, Transaction
@@ -44,8 +45,8 @@ def get_route(reader: Reader, deployment: str) -> Route | None:
     return next((route for route in list_routes(reader) if route.deployment == deployment), None)
 
 
-def move_route(tx: Transaction, route: Route, now: datetime) -> int:
-    """Write a route, whose `generation` is left out of account, and give the change its number.
+def move_route(tx: Transaction, route: Route, now: datetime, *, actor: str, reason: str) -> int:
+    """Write a route, whose `generation` is left out of account, and give the change its number and audit row.
 
     A route that stands so already is left alone, and its number returned: a job that was killed after its
     move can repeat it.
@@ -67,6 +68,10 @@ def move_route(tx: Transaction, route: Route, now: datetime) -> int:
         tx.insert("routes", key | moved)
     else:
         tx.update("routes", key, moved)
+    before = None if there is None else {name: getattr(there, name) for name in values}
+    evidence = {"from": before, "to": values, "generation": generation}
+    about = {"actor": actor, "action": "move route", "subject": route.deployment, "reason": reason}
+    record_audit(tx, now=now, evidence=evidence, **about)
     return generation
 
 

@@ -42,8 +42,11 @@ def ensure_deployment(
     model: str,
     declaration: ModelDeclaration | Json | None,
     now: datetime,
+    actor: str = "loop",
 ) -> None:
     """Make a deployment, or give the one that is there the newest declaration.
+
+    Either leaves an audit row: margins, minimums and rollouts are what later decisions go by.
 
     Raises
     ------
@@ -54,6 +57,7 @@ def ensure_deployment(
     row = {"name": name, "kind": kind, "model": model, "declaration": plain, "created_at": now}
     with store.write() as tx:
         if tx.insert_if_absent("deployments", row):
+            _told(tx, now, actor, "declare model", name, {"kind": kind, "model": model})
             return
         there = _deployment(tx, name)
         if (there["kind"], there["model"]) != (kind, model):
@@ -64,6 +68,20 @@ def ensure_deployment(
             )
         if there["declaration"] != plain:
             tx.update("deployments", {"name": name}, {"declaration": plain})
+            changes = _changes(there["declaration"] or {}, plain or {})
+            _told(tx, now, actor, "change declaration", name, changes)
+
+
+def _told(tx: Transaction, now: datetime, actor: str, action: str, name: str, evidence: Json) -> None:
+    reason = "the project's code says so"
+    record_audit(tx, now=now, actor=actor, action=action, subject=name, reason=reason, evidence=evidence)
+
+
+def _changes(before: Json, after: Json) -> Json:
+    """What was declared otherwise, as ``[before, after]`` by name."""
+    names = sorted(before.keys() | after.keys())
+    pairs = {name: [before.get(name), after.get(name)] for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def register(

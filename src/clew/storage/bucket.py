@@ -6,9 +6,10 @@ Creation is a conditional put, so that of two writers one wins and none replaces
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +20,7 @@ from obstore.store import from_url
 
 from clew.errors import NotFound, ObjectDamaged, SettingsError, StoreError
 from clew.storage.folder import FolderObjects
-from clew.storage.objects import ObjectStore, checked, object_name
+from clew.storage.objects import ASIDE, ObjectStore, StoredObject, checked, digest_at, object_name
 
 # The process that first spoke to a bucket, if any has.
 _user_pids: list[int] = []
@@ -54,6 +55,37 @@ class BucketObjects(ObjectStore):
             self._cache.put(self.get(digest))
             return self._cache.path(digest)
 
+    def listing(self, *, aside: bool = False) -> Iterator[StoredObject]:
+        prefix = f"{ASIDE}/" if aside else ""
+        with self._explained():
+            for found in itertools.chain.from_iterable(obstore.list(self._bucket, prefix=prefix or None)):
+                digest = digest_at(found["path"].removeprefix(prefix))
+                if digest is not None and found["path"].startswith(prefix):
+                    yield StoredObject(digest, found["size"], found["last_modified"])
+
+    def set_aside(self, digest: str) -> None:
+        # Another process may put the same bytes between copy and removal: reads then bring them back.
+        if self._copy(object_name(checked(digest)), _aside(digest)):
+            with self._explained():
+                obstore.delete(self._bucket, object_name(digest))
+        self._cache.forget(digest)
+
+    def bring_back(self, digest: str) -> None:
+        # The copy aside stays: whoever only reads need not have the right to delete.
+        self._copy(_aside(digest), object_name(checked(digest)))
+
+    def drop(self, digest: str) -> None:
+        with self._explained(), suppress(NotFoundError, FileNotFoundError):
+            obstore.delete(self._bucket, _aside(digest))
+
+    def _copy(self, source: str, target: str) -> bool:
+        with self._explained():
+            try:
+                obstore.copy(self._bucket, source, target)
+            except (NotFoundError, FileNotFoundError):
+                return False
+            return True
+
     def probe(self) -> None:
         self._cache.probe()
         # The probe stays, so that the next opening needs one request and never the right to delete.
@@ -69,6 +101,14 @@ class BucketObjects(ObjectStore):
             f"{self.url} let a second create-only put replace the first, so two processes could overwrite"
             " each other's objects. Use a server that honours If-None-Match: * on PUT (conditional writes)."
         )
+
+    def _start(self, digest: str, n_bytes: int) -> bytes:
+        with self._explained():
+            try:
+                place = object_name(digest)
+                return bytes(obstore.get_range(self._bucket, place, start=0, length=n_bytes))
+            except (NotFoundError, FileNotFoundError):
+                raise self._missing(digest) from None
 
     def _read(self, digest: str) -> bytes:
         with self._explained():
@@ -120,6 +160,10 @@ class BucketObjects(ObjectStore):
                 " cannot. Start processes by subprocess, or multiprocessing with the method 'spawn'."
             )
         _user_pids[:] = [first_pid]
+
+
+def _aside(digest: str) -> str:
+    return f"{ASIDE}/{object_name(digest)}"
 
 
 def _connect(url: str, options: Mapping[str, str]) -> Any:

@@ -9,12 +9,13 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 from clew.errors import StoreError
 from clew.storage.locks import claim, sweep
-from clew.storage.objects import ObjectStore, checked, object_name
+from clew.storage.objects import ASIDE, ObjectStore, StoredObject, checked, digest_at, object_name
 
 _CHUNK_BYTES = 1 << 20
 
@@ -35,6 +36,8 @@ class FolderObjects(ObjectStore):
 
     def path(self, digest: str) -> Path:
         place = self._place(digest)
+        if not place.exists():
+            self.bring_back(digest)
         try:
             stat = place.stat()
         except FileNotFoundError:
@@ -46,6 +49,38 @@ class FolderObjects(ObjectStore):
                 raise self._damaged(digest, found, stat.st_size)
             self._verified[digest] = _state(stat)
         return place
+
+    def listing(self, *, aside: bool = False) -> Iterator[StoredObject]:
+        top = self.folder / ASIDE if aside else self.folder
+        for path in top.glob("[0-9a-f][0-9a-f]/*"):
+            digest = digest_at(path.relative_to(top).as_posix())
+            with suppress(FileNotFoundError):  # another process was faster
+                stat = path.stat()
+                if digest is not None:
+                    yield StoredObject(digest, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
+
+    def set_aside(self, digest: str) -> None:
+        place, aside = self._place(digest), self._aside(digest)
+        with self._explained(), suppress(FileNotFoundError):
+            self._make_folder(aside.parent)
+            os.utime(place)  # the day begins now; before the move, so that it is never taken for an older one
+            place.replace(aside)
+
+    def bring_back(self, digest: str) -> None:
+        place, aside = self._place(digest), self._aside(digest)
+        if aside.exists():
+            with self._explained(), suppress(FileNotFoundError):
+                self._make_folder(place.parent)
+                aside.replace(place)
+                sync_folder(place.parent)
+
+    def drop(self, digest: str) -> None:
+        with self._explained():
+            self._aside(digest).unlink(missing_ok=True)
+
+    def forget(self, digest: str) -> None:
+        """Remove an object here and now: of a folder that holds copies only."""
+        self._place(digest).unlink(missing_ok=True)
 
     def probe(self) -> None:
         try:
@@ -74,6 +109,16 @@ class FolderObjects(ObjectStore):
     def _place(self, digest: str) -> Path:
         return self.folder / object_name(checked(digest))
 
+    def _aside(self, digest: str) -> Path:
+        return self.folder / ASIDE / object_name(checked(digest))
+
+    def _start(self, digest: str, n_bytes: int) -> bytes:
+        try:
+            with self._place(digest).open("rb") as file:
+                return file.read(n_bytes)
+        except FileNotFoundError:
+            raise self._missing(digest) from None
+
     def _read(self, digest: str) -> bytes:
         try:
             return self._place(digest).read_bytes()
@@ -82,12 +127,17 @@ class FolderObjects(ObjectStore):
 
     def _put(self, content: IO[bytes], digest: str, n_bytes: int) -> str:
         place = self._place(digest)
-        try:
+        with self._explained():
             if not _is_whole(place, digest, n_bytes):
                 self._create(place, content, digest)
+        return digest
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise _explained(self.folder, error) from error
-        return digest
 
     def _create(self, place: Path, content: IO[bytes], digest: str) -> None:
         self._make_folder(place.parent)

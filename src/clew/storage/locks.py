@@ -59,6 +59,17 @@ def claim(path: Path) -> int | None:
     return None
 
 
+def leftovers(folder: Path) -> list[Path]:
+    """What processes that are no more left in `folder`."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        descriptor = claim(path)
+        if descriptor is not None:
+            os.close(descriptor)
+            found.append(path)
+    return found
+
+
 def sweep(folder: Path) -> None:
     """Remove what processes that are no more left in `folder`; what a living one holds stays."""
     for path in list(folder.iterdir()):

@@ -2,6 +2,9 @@
 
 An object is created whole or not at all, is never changed, and is checked against its name whenever it
 is read. Putting the same bytes again costs a check and mends what a power cut tore.
+
+What nothing names any more is first set aside, where no put finds it and every read still does, and removed
+a day later: so whoever stored or found an object and has not yet written the row that names it loses nothing.
 """
 
 from __future__ import annotations
@@ -10,10 +13,23 @@ import hashlib
 import io
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from clew.errors import NotFound, ObjectDamaged
+
+ASIDE = "aside"
+"""Below the store, where objects lie that were set aside."""
+
+
+class StoredObject(NamedTuple):
+    """An object in a listing, and since when it lies there."""
+
+    digest: str
+    n_bytes: int
+    since: datetime
 
 
 class ObjectStore(ABC):
@@ -41,7 +57,7 @@ class ObjectStore(ABC):
         ObjectDamaged
             When what is stored has another hash.
         """
-        content = self._read(checked(digest))
+        content = self._read_anywhere(checked(digest))
         found = hashlib.sha256(content).hexdigest()
         if found != digest:
             raise self._damaged(digest, found, len(content))
@@ -53,7 +69,31 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def exists(self, digest: str) -> bool:
-        """Whether there is an object of this name; its content is not checked."""
+        """Whether there is an object of this name that was not set aside; its content is not checked."""
+
+    def start_of(self, digest: str, n_bytes: int) -> bytes:
+        """The first bytes of an object, unchecked: enough to see of what kind it is."""
+        try:
+            return self._start(checked(digest), n_bytes)
+        except NotFound:
+            self.bring_back(digest)
+            return self._start(digest, n_bytes)
+
+    @abstractmethod
+    def listing(self, *, aside: bool = False) -> Iterator[StoredObject]:
+        """All objects in no order, or all that were set aside."""
+
+    @abstractmethod
+    def set_aside(self, digest: str) -> None:
+        """Put an object where no put finds it and reads bring it back: storing its bytes makes a new one."""
+
+    @abstractmethod
+    def bring_back(self, digest: str) -> None:
+        """Put an object that was set aside into its place again, if there is one."""
+
+    @abstractmethod
+    def drop(self, digest: str) -> None:
+        """Remove an object for good that was set aside, if there is one."""
 
     @abstractmethod
     def probe(self) -> None:
@@ -74,7 +114,17 @@ class ObjectStore(ABC):
     def _put(self, content: IO[bytes], digest: str, n_bytes: int) -> str: ...
 
     @abstractmethod
+    def _start(self, digest: str, n_bytes: int) -> bytes: ...
+
+    @abstractmethod
     def _read(self, digest: str) -> bytes: ...
+
+    def _read_anywhere(self, digest: str) -> bytes:
+        try:
+            return self._read(digest)
+        except NotFound:
+            self.bring_back(digest)
+            return self._read(digest)
 
     def _missing(self, digest: str) -> NotFound:
         return NotFound(f"{self.name} has no object {digest}. Was it removed, or is this another store?")
@@ -95,6 +145,17 @@ def object_name(digest: str) -> str:
     'ab/00000'
     """
     return f"{digest[:2]}/{digest[2:]}"
+
+
+def digest_at(name: str) -> str | None:
+    """The digest of the object that lies there; None for anything else below the store.
+
+    Examples
+    --------
+    >>> digest_at("ab/" + "0" * 62) == "ab" + "0" * 62, digest_at("tmp/12ab")
+    (True, None)
+    """
+    return name.replace("/", "") if re.fullmatch(r"[0-9a-f]{2}/[0-9a-f]{62}", name) else None
 
 
 def checked(digest: str) -> str:

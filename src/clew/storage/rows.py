@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    Text,
+    delete,
+    func,
+    insert,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import Select
 
 from clew.storage.conditions import condition, known_columns, ordering, table_named
+from clew.storage.tables import JsonText, SortedText
 
 Row: TypeAlias = dict[str, Any]
 
@@ -58,6 +70,16 @@ class Reader:
         query = query.order_by(*ordering(this, order_by)).limit(limit).offset(offset or None)
         return [dict(row) for row in self._connection.execute(query).mappings()]
 
+    def texts(self, table: str, where: Mapping[str, Any] | None = None, *, n_least: int = 0) -> Iterator[str]:
+        """Each text or JSON value of a table as it is stored, from `n_least` characters on; not the nulls."""
+        this = table_named(table)
+        chosen = self._condition(this, where or {})
+        for column in this.columns:
+            if isinstance(column.type, SortedText | JsonText):
+                raw = type_coerce(column, Text)
+                query = select(raw).where(chosen, func.length(raw) >= n_least)
+                yield from self._connection.execute(query).yield_per(1000).scalars()
+
     def count(self, table: str, where: Mapping[str, Any] | None = None) -> int:
         this = table_named(table)
         query = select(func.count()).select_from(this).where(self._condition(this, where or {}))
@@ -67,12 +89,10 @@ class Reader:
 class Transaction(Reader):
     """Reads and changes rows; all of it is kept, or nothing when the block raises."""
 
-    def insert(self, table: str, row: Mapping[str, Any]) -> int | None:
-        """Add a row. Returns its number where the database numbers the rows (``audit``)."""
+    def insert(self, table: str, row: Mapping[str, Any]) -> None:
+        """Add a row."""
         this = table_named(table)
-        result = self._connection.execute(insert(this).values(known_columns(this, row)))
-        key = result.inserted_primary_key
-        return int(key[0]) if key and this.autoincrement_column is not None else None
+        self._connection.execute(insert(this).values(known_columns(this, row)))
 
     def insert_many(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add rows in one batch of the driver. All rows have the columns of the first one."""

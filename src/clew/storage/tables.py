@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-STORE_VERSION = 3
+STORE_VERSION = 4
 
 
 def stored_time(moment: datetime) -> str:
@@ -51,6 +51,17 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"a JSON column cannot hold {value!r} of type {type(value).__name__}")
+
+
+def as_stored(value: Any) -> Any:
+    """Plain data as it comes back from a JSON column.
+
+    Examples
+    --------
+    >>> as_stored({"rows": (1, 2), "level": float("nan")})
+    {'rows': [1, 2], 'level': None}
+    """
+    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=_plain))
 
 
 class SortedText(TypeDecorator[str]):
@@ -292,8 +303,10 @@ audit = Table(
     _text("subject", nullable=False),
     _text("reason"),
     _json("evidence"),
+    _text("before", nullable=False),
+    _text("hash", nullable=False),
     Index("audit_by_subject", "subject", "sequence"),
-    sqlite_autoincrement=True,  # a number is never given twice, not even after the newest row was deleted
+    sqlite_autoincrement=True,
 )
 findings = Table(
     "findings",

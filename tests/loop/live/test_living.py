@@ -14,12 +14,15 @@ import pytest
 from scipy.stats import binom
 
 from clew.errors import StoreError
+from clew.loop.cleaning import clean
 from clew.loop.commands import preview
 from clew.loop.trace import touched, trace
 from clew.loop.why import why
 from clew.monitoring import list_findings
 from clew.registry import aliases, audit_log, list_versions
+from clew.registry.audit_check import verify_audit
 from clew.registry.routes import get_route
+from clew.server.clock import wall_clock
 from clew.storage import LOG_FOLDER, scan
 from clew.storage.log_reading import read_since
 from clew.storage.records import Failure, Prediction
@@ -151,6 +154,19 @@ def test_every_move_of_the_champion_stands_in_the_audit_log(flipping: Life) -> N
     assert {entry.actor for entry in moves} == {"loop"}
 
 
+def test_every_stage_of_a_rollout_stands_in_the_audit_log(flipping: Life) -> None:
+    moves = [entry for entry in audit_log(flipping.store, MODEL) if entry.action == "move route"]
+    stages = [entry.evidence["to"]["stage"] for entry in reversed(moves)]
+    assert stages[0] == "full"
+    assert {"shadow", "canary"} <= set(stages)
+    assert verify_audit(flipping.store).faults == ()
+
+
+def test_the_limits_of_the_loop_stand_in_the_audit_log_once(flipping: Life) -> None:
+    [entry] = audit_log(flipping.store, "clew.toml", limit=None)
+    assert entry.evidence["to"]["false_pages_per_quarter"] == 1.0
+
+
 # ---------------------------------------------------------------- life beyond a process
 
 
@@ -194,6 +210,25 @@ def test_a_life_in_three_processes_is_the_same_as_in_one(flipping: Life, tmp_pat
     assert [(e.time, e.kind, e.sentence) for e in events] == [
         (e.time, e.kind, e.sentence) for e in flipping.events
     ]
+
+
+def test_a_life_goes_on_the_same_while_its_store_is_cleaned(flipping: Life, tmp_path: Path) -> None:
+    table = flipped_at_day(70)
+    root = project(tmp_path / "project", before(table, START))
+    n_removed, wall = 0, wall_clock()
+    with living(root, table, START) as life:
+        for n in range(40):
+            life.days(1)
+            # Each comes two days after the one before, so that all that it set aside is gone for good.
+            done = clean(life.store, actor="ana", now=life.now, wall=wall + 2 * n * DAY)
+            n_removed += sum(len(each.things) for each in done)
+        told = [(e.time, e.kind, e.sentence) for e in life.events]
+        number = life.status().version
+        assert number is not None
+        assert trace(life.store, f"{MODEL}@{number}").causes
+    known = [(e.time, e.kind, e.sentence) for e in flipping.events if e.time <= told[-1][0]]
+    assert told == known
+    assert n_removed > 0
 
 
 def test_what_comes_after_a_moment_changes_nothing_before_it(flipping: Life, tmp_path: Path) -> None:
@@ -304,7 +339,9 @@ def test_rollback_while_a_version_is_rolled_out_ends_that_and_keeps_the_champion
         assert life.status().stage == "full"
         [back] = life.of_kind("rolled back")
         assert back.sentence == "ana says: no further with version 2: not on a Friday"
-        assert audit_log(life.store, MODEL)[0].action == "end rollout"
+        newest = audit_log(life.store, MODEL)[:2]
+        assert [entry.action for entry in newest] == ["move route", "end rollout"]
+        assert {(entry.actor, entry.reason) for entry in newest} == {("ana", "not on a Friday")}
         life.days(3)
         assert {answer["version"] for answer in life.ask(life.rows_of(life.now - DAY))} == {1}
 

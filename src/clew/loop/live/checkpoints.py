@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from clew.errors import StoreError
-from clew.loop.checkpoint import packed, unpacked
+from clew.loop.checkpoint import packed, unpacked, unwrapped
 from clew.storage import Store
+from clew.storage.garbage import digests_in
 
 FOLDER = "loop"
 
@@ -118,3 +120,46 @@ def _write_whole(path: Path, content: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+# -- what is kept and what may go ------------------------------------------------------------------------
+
+
+def digests_in_states(store: Store) -> set[str]:
+    """Every object, snapshot and piece of code that the loops' states name.
+
+    Raises
+    ------
+    StoreError
+        When a state is not in this folder, so that nobody here knows what it names.
+    """
+    with store.read() as reader:
+        rows = reader.find("checkpoints")
+    found: set[str] = set()
+    for row in rows:
+        path = store.folder / FOLDER / row["deployment"] / row["state"]
+        try:
+            found |= digests_in(unwrapped(path.read_bytes()))
+        except FileNotFoundError:
+            if load_checkpoint(store, row["deployment"]) is not None:  # moved on since it was read
+                return digests_in_states(store)
+    return found
+
+
+def superseded_states(store: Store, before: datetime) -> list[Path]:
+    """Files of states that a newer one replaced, and unfinished ones written before that moment.
+
+    A file that is newer than the one that the records name may be about to be named.
+    """
+    with store.read() as reader:
+        named = {row["deployment"]: row["state"] for row in reader.find("checkpoints")}
+    found = []
+    for path in sorted((store.folder / FOLDER).glob("*/*")):
+        state = path.parent / named.get(path.parent.name, "")
+        with suppress(FileNotFoundError):
+            written = path.stat().st_mtime
+            is_named = path == state
+            is_older = state.is_file() and path.suffix == ".state" and written < state.stat().st_mtime
+            if not is_named and (is_older or written < before.timestamp()):
+                found.append(path)
+    return found

@@ -266,7 +266,7 @@ class LiveModel:
                 f" same: clew promote {self.deployment} {version.number} --reason '…'"
             )
             self._tell(now, "not live", f"{self.deployment} waits: {self.sentence}")
-            self._traffic.end_trial(now)
+            self._traffic.end_trial(now, "loop", "the first model failed the gate")
             return
         reason, evidence = "first champion", {"gate": first.report.outcome}
         self._traffic.set_champion(version.number, "loop", reason, evidence, now)
@@ -401,7 +401,7 @@ class LiveModel:
             self._save(now)
         route = self._route()
         if self.status != "retired" and chosen is not None and (route is None or route.champion is None):
-            self._traffic.end_trial(now)
+            self._traffic.end_trial(now, "loop", "no route was there for the champion")
 
     def _is_moved_again(self) -> bool:
         """Whether the champion was moved in a moment that broke off, and is lived or obeyed once more."""
@@ -483,7 +483,7 @@ class LiveModel:
                     reason=command.reason, evidence=evidence,
                 )  # fmt: skip
         self._desk.withdraw(now, "a person ended its rollout")
-        self._traffic.end_trial(now)
+        self._traffic.end_trial(now, command.actor, command.reason)
         self._loop.releasing = None
         self._loop.banish(model)
         told = f"the rollout of version {number} has ended; version {champion} goes on answering"
@@ -513,7 +513,7 @@ class LiveModel:
         assert self._loop is not None  # noqa: S101 - whoever calls has looked
         self._desk.withdraw(now, "a person chose another champion")
         model = self._model_of(number)
-        self._traffic.end_trial(now)
+        self._traffic.end_trial(now, "loop", "a person chose another champion")
         self._loop.put_in_office(model)
         self._world.take_office(model, now)
 
@@ -534,11 +534,11 @@ class LiveModel:
         self.status = {"pause": "paused", "resume": "running", "retire": "retired"}[command.verb]
         if command.verb == "retire":
             self._desk.withdraw(now, "retired")
-            self._traffic.retire(now)
+            self._traffic.retire(now, command.actor, command.reason)
             if self._loop is not None:
                 self._loop.releasing = None
         if command.verb == "resume" and self._route_is_retired():
-            self._traffic.end_trial(now)
+            self._traffic.end_trial(now, command.actor, command.reason)
         with self._around.store.write() as tx:
             record_audit(
                 tx, now=now, actor=command.actor, action=command.verb, subject=self.deployment,

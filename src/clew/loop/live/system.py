@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import datetime
 from types import TracebackType
 from typing import TypeVar
 
+from clew.config import BudgetSettings
 from clew.entities import Param
 from clew.loop.live.checkpoints import all_positions
 from clew.loop.live.model import LiveModel, LiveStatus, Surroundings
-from clew.storage import Compaction, compact
+from clew.registry import audit_log, record_audit
+from clew.storage import Compaction, Store, compact
 from clew.tracking import fail_lost_runs
 
 T = TypeVar("T")
@@ -33,13 +36,14 @@ class Live:
             LiveModel(around, described, params[described.model.name])
             for described in around.project.described
         ]
-        self._store, self._clock = around.store, around.clock
+        self._store, self._clock, self._limits = around.store, around.clock, around.settings.budget
         self._threads = ThreadPoolExecutor(max(1, len(self._models)), thread_name_prefix="clew loop")
         self._advancing = threading.Lock()
 
     def start(self, now: datetime) -> None:
         """Go live: models that lived before go on, the others get their first champions."""
         fail_lost_runs(self._store, "live/", self._clock())
+        note_limits(self._store, self._limits, now)
         self._each(lambda model: model.start(now))
 
     @property
@@ -87,3 +91,17 @@ class Live:
 
     def _each(self, work: Callable[[LiveModel], T]) -> list[T]:
         return list(self._threads.map(work, self._models))
+
+
+def note_limits(store: Store, limits: BudgetSettings, now: datetime) -> None:
+    """Record how often the loop may be wrong and how much it may compute, when people set that otherwise."""
+    action, subject, said = "set limits", "clew.toml", asdict(limits)
+    last = audit_log(store, subject, 1, action=action)
+    before = last[0].evidence["to"] if last else None
+    if before == said:
+        return
+    with store.write() as tx:
+        record_audit(
+            tx, now=now, actor="clew up", action=action, subject=subject, reason="read at the start",
+            evidence={"from": before, "to": said},
+        )  # fmt: skip

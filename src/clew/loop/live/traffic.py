@@ -89,7 +89,13 @@ class LiveTraffic:
         if self.trial is None or self.trial.model.name != candidate.name:
             self.trial = Trial(candidate, number, now, TrialPeriod.begin())
         generation = self._move(
-            now, candidate=number, stage=step.kind, share=step.share, salt=f"{self._deployment}@{number}"
+            now,
+            "loop",
+            f"the rollout of version {number} goes on to {step.kind}",
+            candidate=number,
+            stage=step.kind,
+            share=step.share,
+            salt=f"{self._deployment}@{number}",
         )
         return self._is_in_force(generation)
 
@@ -124,7 +130,7 @@ class LiveTraffic:
         self.trial = None
 
     def withdraw(self, candidate: FittedModel, decision: Decision, now: datetime) -> None:  # noqa: ARG002
-        self.end_trial(now)
+        self.end_trial(now, "loop", decision.sentence)
 
     # -- what others ask for -------------------------------------------------------------------------------
 
@@ -152,33 +158,33 @@ class LiveTraffic:
                 evidence=evidence,
                 now=now,
             )
-            generation = self._route_moved(tx, now, champion=number)
+            generation = self._route_moved(tx, now, actor, reason, champion=number)
         self._doorbell.ring(generation)
         self._is_in_force(generation)
 
-    def end_trial(self, now: datetime) -> None:
+    def end_trial(self, now: datetime, actor: str, reason: str) -> None:
         """Let the champion answer everything again."""
         self.trial = None
-        self._is_in_force(self._move(now))
+        self._is_in_force(self._move(now, actor, reason))
 
-    def retire(self, now: datetime) -> None:
+    def retire(self, now: datetime, actor: str, reason: str) -> None:
         """Let nobody answer any more."""
         self.trial = None
-        self._is_in_force(self._move(now, stage="retired"))
+        self._is_in_force(self._move(now, actor, reason, stage="retired"))
 
     # -- routes --------------------------------------------------------------------------------------------
 
-    def _move(self, now: datetime, **changes: Any) -> int:
+    def _move(self, now: datetime, actor: str, reason: str, **changes: Any) -> int:
         with self._store.write() as tx:
-            generation = self._route_moved(tx, now, **changes)
+            generation = self._route_moved(tx, now, actor, reason, **changes)
         self._doorbell.ring(generation)
         return generation
 
-    def _route_moved(self, tx: Transaction, now: datetime, **changes: Any) -> int:
+    def _route_moved(self, tx: Transaction, now: datetime, actor: str, reason: str, **changes: Any) -> int:
         there = get_route(tx, self._deployment)
         champion = there.champion if there else None
         facts: dict[str, Any] = {"champion": champion, **changes}
-        return move_route(tx, Route(self._deployment, 0, **facts), now)
+        return move_route(tx, Route(self._deployment, 0, **facts), now, actor=actor, reason=reason)
 
     def _is_in_force(self, generation: int) -> bool:
         """Whether all workers that run follow the routes of this generation, after some patience."""
