@@ -118,7 +118,8 @@ def show_overview(found: Overview) -> None:
     if found.up is None:
         say("clew up does not run on this store; this is what was last known. Start it with: clew up")
     workers = ", ".join(
-        f"{each.worker} ({size(each.memory_bytes)}, {each.cpu_seconds:,.1f} s of CPU, {each.in_flight} asked now)"
+        f"{each.worker} ({size(each.memory_bytes)}, {each.cpu_seconds:,.1f} s of CPU,"
+        f" {each.in_flight} asked now)"
         for each in found.workers
     )
     show_facts(
