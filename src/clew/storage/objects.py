@@ -7,13 +7,15 @@ is read. Putting the same bytes again costs a check and mends what a power cut t
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from clew.errors import NotFound, ObjectDamaged
+from clew.errors import NotFound, ObjectDamaged, StoreError
+
+_CHUNK_BYTES = 1 << 20
 
 
 class ObjectStore(ABC):
@@ -21,7 +23,7 @@ class ObjectStore(ABC):
 
     def put(self, content: bytes) -> str:
         """Keep these bytes and return their digest. Repeating it changes nothing, or mends a torn object."""
-        return self._put(io.BytesIO(content), hashlib.sha256(content).hexdigest(), len(content))
+        return self._put([content], hashlib.sha256(content).hexdigest(), len(content))
 
     def put_file(self, path: Path) -> str:
         """Keep a file's bytes and return their digest."""
@@ -29,7 +31,7 @@ class ObjectStore(ABC):
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             n_bytes = file.tell()
             file.seek(0)
-            return self._put(file, digest, n_bytes)
+            return self._put(_unchanged(file, digest), digest, n_bytes)
 
     def get(self, digest: str) -> bytes:
         """The bytes with this digest.
@@ -71,7 +73,7 @@ class ObjectStore(ABC):
         """What to call it in a message."""
 
     @abstractmethod
-    def _put(self, content: IO[bytes], digest: str, n_bytes: int) -> str: ...
+    def _put(self, content: Iterable[bytes], digest: str, n_bytes: int) -> str: ...
 
     @abstractmethod
     def _read(self, digest: str) -> bytes: ...
@@ -84,6 +86,16 @@ class ObjectStore(ABC):
             f"Object {digest} in {self.name} is damaged: its {n_bytes} bytes have the hash {found}."
             " Put back a copy of it from a backup; storing the same content again mends it too."
         )
+
+
+def _unchanged(file: IO[bytes], digest: str) -> Iterator[bytes]:
+    """What the file holds, in chunks; refused at its end when that no longer has this digest."""
+    hashed = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        hashed.update(chunk)
+        yield chunk
+    if hashed.hexdigest() != digest:
+        raise StoreError("A file changed while it was being stored; store it again when it rests.")
 
 
 def object_name(digest: str) -> str:
