@@ -10,15 +10,16 @@ a day later: so whoever stored or found an object and has not yet written the ro
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from clew.errors import NotFound, ObjectDamaged
+from clew.errors import NotFound, ObjectDamaged, StoreError
+
+_CHUNK_BYTES = 1 << 20
 
 ASIDE = "aside"
 """Below the store, where objects lie that were set aside."""
@@ -37,7 +38,7 @@ class ObjectStore(ABC):
 
     def put(self, content: bytes) -> str:
         """Keep these bytes and return their digest. Repeating it changes nothing, or mends a torn object."""
-        return self._put(io.BytesIO(content), hashlib.sha256(content).hexdigest(), len(content))
+        return self._put([content], hashlib.sha256(content).hexdigest(), len(content))
 
     def put_file(self, path: Path) -> str:
         """Keep a file's bytes and return their digest."""
@@ -45,7 +46,7 @@ class ObjectStore(ABC):
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             n_bytes = file.tell()
             file.seek(0)
-            return self._put(file, digest, n_bytes)
+            return self._put(_unchanged(file, digest), digest, n_bytes)
 
     def get(self, digest: str) -> bytes:
         """The bytes with this digest.
@@ -111,7 +112,7 @@ class ObjectStore(ABC):
         """What to call it in a message."""
 
     @abstractmethod
-    def _put(self, content: IO[bytes], digest: str, n_bytes: int) -> str: ...
+    def _put(self, content: Iterable[bytes], digest: str, n_bytes: int) -> str: ...
 
     @abstractmethod
     def _start(self, digest: str, n_bytes: int) -> bytes: ...
@@ -134,6 +135,16 @@ class ObjectStore(ABC):
             f"Object {digest} in {self.name} is damaged: its {n_bytes} bytes have the hash {found}."
             " Put back a copy of it from a backup; storing the same content again mends it too."
         )
+
+
+def _unchanged(file: IO[bytes], digest: str) -> Iterator[bytes]:
+    """What the file holds, in chunks; refused at its end when that no longer has this digest."""
+    hashed = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        hashed.update(chunk)
+        yield chunk
+    if hashed.hexdigest() != digest:
+        raise StoreError("A file changed while it was being stored; store it again when it rests.")
 
 
 def object_name(digest: str) -> str:
