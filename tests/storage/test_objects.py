@@ -236,3 +236,45 @@ def test_wrong_object_settings_are_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=words):
         open_objects(bucket_settings(tmp_path, url, options))
+
+
+# ---------------------------------------------------------------- set aside
+
+
+def names(objects: ObjectStore, *, aside: bool = False) -> dict[str, int]:
+    return {each.digest: each.n_bytes for each in objects.listing(aside=aside)}
+
+
+def test_a_listing_names_every_object_and_nothing_else(objects: ObjectStore) -> None:
+    assert names(objects) == {}
+    stored = {objects.put(content): len(content) for content in (b"", b"one", b"two" * 100)}
+    assert names(objects) == stored
+    assert names(objects, aside=True) == {}
+
+
+def test_what_is_set_aside_is_out_of_sight_and_brought_back_by_reading(objects: ObjectStore) -> None:
+    by_get, by_path, by_start = (objects.put(content) for content in (b"get", b"path", b"start"))
+    for digest in (by_get, by_path, by_start):
+        objects.set_aside(digest)
+        objects.set_aside(digest)  # as a repeated step of a process that was killed would
+        assert not objects.exists(digest)
+    assert set(names(objects, aside=True)) == {by_get, by_path, by_start}
+    assert objects.get(by_get) == b"get"
+    assert objects.path(by_path).read_bytes() == b"path"
+    assert objects.start_of(by_start, 3) == b"sta"
+    assert objects.exists(by_get)
+    assert objects.exists(by_start)
+
+
+def test_what_is_dropped_is_gone_and_what_is_in_its_place_stays(objects: ObjectStore) -> None:
+    gone, stored_anew = objects.put(b"gone"), objects.put(b"anew")
+    for digest in (gone, stored_anew):
+        objects.set_aside(digest)
+    objects.put(b"anew")
+    for digest in (gone, stored_anew):
+        objects.drop(digest)
+        objects.drop(digest)
+    assert names(objects, aside=True) == {}
+    assert objects.get(stored_anew) == b"anew"
+    with pytest.raises(NotFound, match=gone[:12]):
+        objects.get(gone)

@@ -171,6 +171,16 @@ def test_a_second_row_of_the_same_key_is_refused_by_name(any_store: Store) -> No
     assert found_ids(any_store) == ["f1"]
 
 
+def test_the_texts_of_a_table_are_what_is_stored_and_long_enough(any_store: Store) -> None:
+    job = {"id": "j", "key": "k" * 30, "kind": "try", "status": "done", "state": {"digest": "d" * 64}}
+    with any_store.write() as tx:
+        tx.insert("jobs", job | {"created_at": NOW, "updated_at": NOW})
+        tx.insert("jobs", job | {"id": "i", "key": "other", "created_at": NOW, "updated_at": NOW})
+        texts = set(tx.texts("jobs", {"id": "j"}, n_least=30))
+        assert texts == {"k" * 30, '{"digest":"' + "d" * 64 + '"}'}
+        assert len(list(tx.texts("jobs", n_least=64))) == 2
+
+
 def test_delete_needs_a_condition(store: Store) -> None:
     with store.write() as tx:
         with pytest.raises(ValueError, match="every row"):
