@@ -301,6 +301,8 @@ def test_people_steer_a_running_model(tmp_path: Path) -> None:
         assert life.status().version != before_rollback
         assert life.tell("retire", reason="replaced").status == "done"
         assert life.client.post(f"/predict/{MODEL}", json=life.rows_of(life.now)[:1]).status_code == 410
+        life.live.advance(life.now + 30 * DAY)
+        assert life.client.post(f"/predict/{MODEL}", json=life.rows_of(life.now)[:1]).status_code == 410
         assert life.tell("promote", version=1, reason="back").status == "done"
         assert {answer["version"] for answer in life.ask(life.rows_of(life.now - DAY))} == {1}
         people = [entry for entry in audit_log(life.store, MODEL) if entry.actor == "ana"]

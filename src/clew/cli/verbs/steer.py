@@ -177,7 +177,8 @@ def _executed(
     while (done := outcome(store, command)).status == "waiting":
         # Asked again each time: a system that is ended meanwhile leaves its orders to whoever waits.
         if running_up(store) is None:
-            execute_here(store, command, now)
+            if execute_here(store, command, now).status == "waiting":
+                return outcome(store, command)  # nothing runs that could do it
         elif time.monotonic() > give_up:
             return done
         else:
@@ -206,8 +207,8 @@ def _show(done: Command, as_json: bool) -> None:
         raise CommandRefused(refusal["code"], refusal["message"], refusal["exit_code"])
     if done.status == "waiting":
         raise StoreBusy(
-            f"clew up has not come to it yet: the loop is at work. {done.verb} stands as command {done.id}"
-            " and is done as soon as it rests. See: clew status"
+            f"{done.verb} stands as command {done.id}, and is done as soon as clew up runs and its loop is at"
+            " rest. See: clew status"
         )
     sentence = str(done.result.get("sentence", f"{done.verb} is done"))
     answer(as_json, done, lambda: click.echo(f"{sentence[0].upper()}{sentence[1:]}."))

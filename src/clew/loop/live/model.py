@@ -145,7 +145,7 @@ class LiveModel:
             return self._broken_off_at
         if self.next_tick is None or self._loop is None or self._loop.releasing is None:
             return self.next_tick
-        ends = None if self.status == "paused" else self._desk.stage_ends
+        ends = None if self.status in ("paused", "retired") else self._desk.stage_ends
         return self.next_tick if ends is None else min(self.next_tick, max(ends, self._lived_until))
 
     def advance(self, until: datetime) -> None:
@@ -174,7 +174,7 @@ class LiveModel:
         with self._whole_or_undone(now):
             self._fitter.wake()
             self._world.take_in(now, grace=self._policy.tick)
-            self._loop.is_paused = self._desk.is_held = self.status == "paused"
+            self._loop.is_paused = self._desk.is_held = self.status in ("paused", "retired")
             self._loop.tick(now)
             self._lived_until = now + timedelta(microseconds=1)
             if self.next_tick is not None and now >= self.next_tick:
