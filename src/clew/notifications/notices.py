@@ -14,6 +14,7 @@ TOLD_DECISIONS: dict[str, NoticeLevel] = {
     "page": "page",
     "accepted": "ticket",
     "unlearnable": "ticket",
+    "source failed": "ticket",
     "first champion": "loop",
     "fit failed": "loop",
     "promoted": "loop",
@@ -21,6 +22,7 @@ TOLD_DECISIONS: dict[str, NoticeLevel] = {
     "recovered": "loop",
     "refused": "loop",
     "rolled back": "loop",
+    "source back": "loop",
 }
 """The kinds of decisions that are told."""
 
