@@ -215,6 +215,7 @@ class Workspace:
                 self._answering(stack, version),
                 source=source,
                 destination=destination,
+                inputs=[(source, where), *((each, self.settings.root) for each in self._known_sources())],
                 actor=actor,
                 clock=self._clock,
             )

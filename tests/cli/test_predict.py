@@ -99,6 +99,45 @@ def test_what_is_there_is_not_overwritten_unasked(project: Path, answered: Any) 
     assert run(project, *words, "--force").returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("nowhere/x.csv", "mkdir -p"),
+        ("x.txt", "does not end in .parquet or .csv. Name it x.parquet"),
+        ("new.csv", "what is read from: new.csv"),
+        ("../project/new.csv", "what is read from: new.csv"),
+        ("stream.parquet", "what is read from: stream.parquet"),
+    ],
+)
+def test_a_file_that_cannot_be_written_or_is_read_from_is_refused_before_the_work(
+    project: Path, out: str, said: str
+) -> None:
+    before = {path: path.read_bytes() for path in project.iterdir() if path.is_file()}
+    done = run(project, "predict", "learner", "--data", "new.csv", "--out", out, "--force")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path: path.read_bytes() for path in project.iterdir() if path.is_file()} == before
+
+
+def test_answers_do_not_join_the_files_that_a_glob_reads(project: Path) -> None:
+    (project / "days").mkdir(exist_ok=True)
+    (project / "days" / "one.csv").write_bytes((project / "new.csv").read_bytes())
+    words = ["predict", "learner", "--data", "days/*.csv", "--out"]
+    refused = run(project, *words, "days/answers.csv")
+    assert refused.returncode == 2
+    assert "join what is read from: days/*.csv" in refused.stderr
+    assert run(project, *words, "days/answers.parquet").returncode == 0
+
+
+def test_times_of_answers_are_instants_in_utc(project: Path, answered: Any) -> None:
+    assert run(project, "predict", "learner", "--data", "new.csv", "--out", "utc.csv").returncode == 0
+    told = pd.read_csv(project / "utc.csv")
+    asked = pd.read_csv(project / "new.csv", parse_dates=["at"])
+    assert told["at"].str.endswith("Z").all()
+    assert (pd.to_datetime(told["at"]).dt.tz_localize(None) == asked["at"].dt.tz_localize(None)).all()
+
+
 def test_rows_that_cannot_be_answered_leave_nothing_but_a_record(project: Path) -> None:
     (project / "bad.csv").write_text("id,at,x0,x1,x2,x3\na,2026-01-01,1,2,3,4\n")
     failed = run(project, "predict", "learner", "--data", "bad.csv", "--out", "bad.parquet")
