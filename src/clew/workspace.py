@@ -27,7 +27,7 @@ from clew.datasets import feature_names, from_frame, list_datasets, read_rows, r
 from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
 from clew.errors import PackageError, ProjectError, UsageError, did_you_mean
 from clew.loop.backtest import BacktestOptions, backtest
-from clew.loop.batch import BatchResult, predict_batch
+from clew.loop.batch import BatchResult, batch_destinations, predict_batch
 from clew.loop.fitter import Fitter, Thread
 from clew.loop.history import History
 from clew.loop.jobs import Job, handed_back, open_job, record, restarted
@@ -385,7 +385,13 @@ class Workspace:
 
     def _captured(self, stack: ExitStack, sources: set[str]) -> tuple[Child, CodeTree]:
         now = self._clock()
-        tree = capture_code(self.store, self.settings.root, exclude=sorted(sources), now=now)
+        tree = capture_code(
+            self.store,
+            self.settings.root,
+            exclude=sorted(sources),
+            written=batch_destinations(self.store),
+            now=now,
+        )
         folder = stack.enter_context(self.store.scratch("code"))
         materialise_code(self.store, tree.id, folder / "code")
         child = stack.enter_context(Child.start(folder / "code", self.settings.root, folder))

@@ -15,6 +15,7 @@ import pytest
 
 import clew
 from clew.errors import NotFound, PackageError
+from clew.loop.batch import batch_destinations
 from clew.loop.trace import trace
 from clew.registry import aliases, audit_log, list_versions, move_alias
 from clew.registry.audit_check import verify_audit
@@ -80,6 +81,13 @@ def test_a_batch_stands_in_the_audit_log_where_it_begins_and_ends(project: Path,
     assert of_batch[0].evidence["status"] == "done"
     assert (of_batch[1].evidence["source"], of_batch[1].evidence["n_rows"]) == ("new.csv", 200)
     assert faults == ()
+
+
+def test_where_answers_went_is_known_so_that_they_are_never_taken_for_code(
+    project: Path, answered: Any
+) -> None:
+    with open_records(project) as records:
+        assert str(project.resolve() / "answers.parquet") in batch_destinations(records.store)
 
 
 def test_a_batch_leads_back_to_what_made_the_version(project: Path, answered: Any) -> None:

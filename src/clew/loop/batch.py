@@ -86,6 +86,12 @@ def predict_batch(
     return BatchResult(identity, version.name, table.num_rows, source, str(destination), _counts(answers))
 
 
+def batch_destinations(store: Store) -> list[str]:
+    """Where answers were ever written, or begun to be."""
+    with store.read() as reader:
+        return sorted({row["destination"] for row in reader.find("batches")})
+
+
 def _refuse_input(destination: Path, source: str, folder: Path) -> None:
     """A file that is read from must not be written over, nor one be added to the files of a glob."""
     named = [folder / name for name in (source, *glob.glob(source, root_dir=folder, recursive=True))]  # noqa: PTH207 - may be absolute
