@@ -25,7 +25,7 @@ import clew
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
 from clew.datasets import feature_names, from_frame, list_datasets, read_rows, read_source, take_snapshot
 from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
-from clew.errors import PackageError, ProjectError, UsageError, did_you_mean
+from clew.errors import DataError, NotFound, PackageError, ProjectError, UsageError, did_you_mean
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, batch_destinations, predict_batch
 from clew.loop.fitter import Fitter, Thread
@@ -541,18 +541,52 @@ def open_records(
         yield Workspace(settings, store, None, clock)
 
 
-@dataclass(frozen=True, slots=True)
+@contextmanager
+def open_existing_records(
+    where: Path, *, clock: Clock = _wall_clock, environment: Mapping[str, str] | None = None
+) -> Iterator[Workspace]:
+    """As `open_records`, but make no store where there is none.
+
+    Raises
+    ------
+    NotFound
+        When nothing was ever recorded there.
+    """
+    settings = load_settings(where, environment)
+    if settings.database is None and not settings.store.is_dir():
+        raise NotFound(
+            f"Nothing was recorded here yet: there is no {settings.store}."
+            " Go to the project's folder, or train first: clew try"
+        )
+    with open_records(where, clock=clock, environment=environment) as records:
+        yield records
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class ServedModel:
     """A registered version that answers in this process, as scikit-learn's models do.
 
     Attributes
     ----------
     name
-        The version, such as ``busy_hour@7``.
+        Model and version, such as ``busy_hour@7``.
+    model, version
+        The two apart: ``busy_hour`` and 7.
     """
 
-    name: str
+    model: str
+    version: int
     _model: LoadedModel
+
+    def __repr__(self) -> str:
+        features = [column.name for column in self._model.signature.columns]
+        told = ", ".join(map(repr, features[:8])) + (", …" if len(features) > 8 else "")
+        answers = "numbers" if self.classes_ is None else f"one of {', '.join(map(repr, self.classes_[:8]))}"
+        return f"<clew model {self.name}: answers {answers} from {len(features)} features: {told}>"
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}@{self.version}"
 
     @property
     def classes_(self) -> tuple[Any, ...] | None:
@@ -567,7 +601,7 @@ class ServedModel:
         DataError
             When a feature is missing or of another kind than in training, naming column and rows.
         """
-        return self._model.predict(from_frame(frame)).predicted
+        return self._model.predict(_rows_of(frame)).predicted
 
     def predict_proba(self, frame: Any) -> np.ndarray:
         """Probabilities, shape ``(n_rows, n_classes)``.
@@ -577,10 +611,21 @@ class ServedModel:
         UsageError
             When the model gives none.
         """
-        probabilities = self._model.predict(from_frame(frame)).probabilities
+        probabilities = self._model.predict(_rows_of(frame)).probabilities
         if probabilities is None:
             raise UsageError(f"{self.name} answers without probabilities; ask predict().")
         return probabilities
+
+
+def _rows_of(frame: Any) -> pa.Table:
+    if not hasattr(frame, "columns"):
+        one = "a row" if isinstance(frame, Mapping) else "a list of rows"
+        row = "[row]" if isinstance(frame, Mapping) else "rows"
+        raise DataError(
+            f"predict() takes a frame with named columns, not {type(frame).__name__}. If it is {one}, make a"
+            f" frame of it: pandas.DataFrame({row}), or pyarrow.Table.from_pylist({row})."
+        )
+    return from_frame(frame)
 
 
 def load(name: str, *, project: str | Path = ".", allow_code: bool = False) -> ServedModel:
@@ -598,10 +643,11 @@ def load(name: str, *, project: str | Path = ".", allow_code: bool = False) -> S
     Raises
     ------
     NotFound
-        When there is no such version, naming those that exist.
+        When there is no such version, naming those that exist, or nothing was recorded there at all.
     PackageError
         When it needs code and may not bring it, or was damaged.
     """
-    with open_records(Path(project)) as records:
+    with open_existing_records(Path(project)) as records:
         version = records._version(name)
-        return ServedModel(version.name, records.load_model(version.name, allow_code=allow_code))
+        model = records.load_model(version.name, allow_code=allow_code)
+        return ServedModel(version.deployment, version.number, model)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import clew
-from clew.errors import NotFound, PackageError
+from clew.errors import DataError, NotFound, PackageError
 from clew.loop.batch import batch_destinations
 from clew.loop.trace import trace
 from clew.registry import aliases, audit_log, list_versions, move_alias
@@ -163,6 +163,34 @@ def test_a_version_that_does_not_exist_is_named_beside_those_that_do(project: Pa
     with open_records(project) as records:
         assert aliases(records.store, "learner") == {"champion": 1}
         assert len(list_versions(records.store, "learner")) == 1
+
+
+def test_a_model_without_a_champion_says_what_to_do(tmp_path: Path) -> None:
+    folder = streams.write_project(tmp_path / "project", streams.calm(2_000))
+    assert run(folder, "try").returncode == 0
+    with pytest.raises(NotFound, match=r"no champion yet; it has versions 1. Name one, such as 'learner@1'"):
+        clew.load("learner", project=folder)
+    with pytest.raises(NotFound, match=r"no model 'lerner' with a version\. Did you mean 'learner'"):
+        clew.load("lerner", project=folder)
+
+
+def test_loading_makes_no_store_where_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="Nothing was recorded here yet"):
+        clew.load("learner", project=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loaded_model_says_what_it_is(project: Path) -> None:
+    model = clew.load("learner", project=project)
+    assert (model.name, model.model, model.version) == ("learner@1", "learner", 1)
+    told = "<clew model learner@1: answers one of 0, 1 from 5 features: 'x0', 'x1', 'x2', 'x3', 'x4'>"
+    assert repr(model) == told
+
+
+@pytest.mark.parametrize("rows", [{"x0": 1.0}, [{"x0": 1.0}], [[1.0, 2.0]], "x0", 3])
+def test_what_is_no_frame_is_told_how_to_become_one(project: Path, rows: object) -> None:
+    with pytest.raises(DataError, match="make a frame of it"):
+        clew.load("learner", project=project).predict(rows)
 
 
 OWN_CODE = """
