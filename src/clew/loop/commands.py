@@ -153,10 +153,12 @@ def _refusal(error: ClewError) -> Json:
 def execute_here(store: Store, identity: str, now: datetime) -> Command:
     """Carry a command out on the records alone, when no system runs that would.
 
-    The next ``clew up`` goes on from what it finds. ``retrain`` has to wait for it.
+    The next ``clew up`` goes on from what it finds. ``retrain`` has to wait for it, unless it cannot be.
     """
     command = outcome(store, identity)
-    if command.status != "waiting" or command.verb == "retrain":
+    with store.read() as reader:
+        is_retired = status_of(reader, command.deployment) == "retired"
+    if command.status != "waiting" or (command.verb == "retrain" and not is_retired):
         return command
     return carry_out(store, command, lambda each: act_on_records(store, each, now), now)
 
@@ -347,8 +349,11 @@ def champion_as_expected(store: Store, deployment: str, arguments: Mapping[str, 
 
 def moved_sentence(deployment: str, number: int, before: int | None) -> Json:
     """What came of a command that moved the champion."""
-    after = "" if before is None else f", after version {before}"
-    sentence = f"the champion of {deployment} is version {number} now{after}"
+    sentence = f"the champion of {deployment} is version {number} now"
+    if before == number:
+        sentence = f"version {number} answers for {deployment} again"
+    elif before is not None:
+        sentence += f", after version {before}"
     return {"sentence": sentence, "version": number, "before": before}
 
 

@@ -124,8 +124,8 @@ def show_overview(found: Overview) -> None:
             "control": found.up and found.up.control_url,
             "clock": _clock(found),
         }
+        | {f"worker {each.worker}": _worker(each) for each in found.workers}
     )
-    show_facts({f"worker {each.worker}": _worker(each) for each in found.workers})
     say()
     if not found.models:
         say("No model is live yet. clew up makes first champions.")
