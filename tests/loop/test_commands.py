@@ -10,8 +10,22 @@ import pytest
 
 from clew.config import load_settings
 from clew.entities import Json
-from clew.errors import StoreBusy
-from clew.loop.commands import Command, ask, carry_out, execute_here, is_paused, outcome, waiting
+from clew.errors import StoreBusy, UsageError
+from clew.loop.commands import (
+    VERBS,
+    Command,
+    LiveStage,
+    ask,
+    carry_out,
+    execute_here,
+    is_paused,
+    outcome,
+    preview,
+    status_after,
+    status_of,
+    waiting,
+)
+from clew.registry import audit_log
 from clew.storage import Store, open_store
 from tests.server.small_live import make_dice
 
@@ -54,7 +68,7 @@ def test_one_that_finds_the_store_held_by_another_program_goes_on_waiting(store:
 
 
 def test_commands_of_one_moment_are_carried_out_in_the_order_they_were_given(store: Store) -> None:
-    verbs = ["pause", "retire", "resume", "pause", "resume", "pause", "resume"]
+    verbs = ["pause", "resume", "pause", "resume", "pause", "resume"]
     given = [ask(store, verb, "dice", {}, "ana", "a replay stands", NOW) for verb in verbs]
     assert [command.id for command in waiting(store)] == given
     for command in given:
@@ -64,3 +78,45 @@ def test_commands_of_one_moment_are_carried_out_in_the_order_they_were_given(sto
     execute_here(store, ask(store, "pause", "dice", {}, "ana", "once more", NOW), NOW)
     with store.read() as reader:
         assert is_paused(reader, "dice")
+
+
+def tell(store: Store, verb: str, **arguments: int) -> Command:
+    return execute_here(store, ask(store, verb, "dice", arguments, "ana", "said so", NOW), NOW)
+
+
+def status(store: Store) -> LiveStage:
+    with store.read() as reader:
+        return status_of(reader, "dice")
+
+
+def test_only_promote_brings_a_retired_model_back(store: Store) -> None:
+    assert tell(store, "pause").status == "done"
+    assert tell(store, "retire").result == {"sentence": "dice is retired"}
+    for verb in VERBS:
+        if verb == "promote":
+            continue
+        with pytest.raises(UsageError, match="'dice' is retired"):
+            preview(store, verb, "dice", {})
+        assert tell(store, verb).status == "refused"
+    assert "clew promote dice VERSION" in tell(store, "resume").result["message"]
+    assert "already" in tell(store, "retire").result["message"]
+    assert status(store) == "retired"
+    assert tell(store, "promote", version=1).result["sentence"] == "version 1 answers for dice again"
+    assert status(store) == "running"
+    assert tell(store, "retrain").status == "waiting"
+
+
+@pytest.mark.parametrize("before", ["running", "paused"])
+def test_who_answers_and_whether_it_is_looked_after_are_two_things(before: LiveStage) -> None:
+    for verb in ("promote", "rollback", "retrain"):
+        assert status_after(verb, "dice", before) == before
+
+
+def test_a_command_that_was_done_and_not_noted_is_noted_and_not_refused(store: Store) -> None:
+    command = ask(store, "retire", "dice", {}, "ana", "said so", NOW)
+    assert execute_here(store, command, NOW).status == "done"
+    n_before = len(audit_log(store, "dice", None))
+    with store.write() as tx:  # as after a crash between the deed and the note
+        tx.update("commands", {"id": command}, {"status": "waiting", "done_at": None})
+    assert execute_here(store, command, NOW).result == {"sentence": "dice is retired"}
+    assert len(audit_log(store, "dice", None)) == n_before
