@@ -102,6 +102,8 @@ def fact(value: Any) -> str:
     """
     if isinstance(value, dict):
         return ", ".join(f"{name} {fact(inner)}" for name, inner in value.items())
+    if value is None:
+        return "null"
     if isinstance(value, list | tuple):
         return ", ".join(map(fact, value))
     if isinstance(value, str):
