@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
 import clew
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
-from clew.datasets import feature_names, from_frame, list_datasets, read_rows, read_source, take_snapshot
+from clew.datasets import feature_names, list_datasets, read_rows, read_source, take_snapshot
 from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
-from clew.errors import DataError, NotFound, PackageError, ProjectError, UsageError, did_you_mean
+from clew.errors import NotFound, PackageError, ProjectError, UsageError, did_you_mean
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, batch_destinations, predict_batch
 from clew.loop.fitter import Fitter, Thread
@@ -50,6 +49,7 @@ from clew.loop.result import (
     TryResult,
 )
 from clew.loop.run_change import RunChange, run_change
+from clew.loop.served_model import ServedModel
 from clew.loop.trace import touched, trace, version_name
 from clew.loop.trial import Trial, try_result
 from clew.loop.why import why
@@ -560,72 +560,6 @@ def open_existing_records(
         )
     with open_records(where, clock=clock, environment=environment) as records:
         yield records
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class ServedModel:
-    """A registered version that answers in this process, as scikit-learn's models do.
-
-    Attributes
-    ----------
-    name
-        Model and version, such as ``busy_hour@7``.
-    model, version
-        The two apart: ``busy_hour`` and 7.
-    """
-
-    model: str
-    version: int
-    _model: LoadedModel
-
-    def __repr__(self) -> str:
-        features = [column.name for column in self._model.signature.columns]
-        told = ", ".join(map(repr, features[:8])) + (", …" if len(features) > 8 else "")
-        answers = "numbers" if self.classes_ is None else f"one of {', '.join(map(repr, self.classes_[:8]))}"
-        return f"<clew model {self.name}: answers {answers} from {len(features)} features: {told}>"
-
-    @property
-    def name(self) -> str:
-        return f"{self.model}@{self.version}"
-
-    @property
-    def classes_(self) -> tuple[Any, ...] | None:
-        """The class of each column of `predict_proba`; None for numbers."""
-        return self._model.signature.classes
-
-    def predict(self, frame: Any) -> np.ndarray:
-        """Labels, or numbers, for the rows of a pandas or polars frame or a pyarrow table.
-
-        Raises
-        ------
-        DataError
-            When a feature is missing or of another kind than in training, naming column and rows.
-        """
-        return self._model.predict(_rows_of(frame)).predicted
-
-    def predict_proba(self, frame: Any) -> np.ndarray:
-        """Probabilities, shape ``(n_rows, n_classes)``.
-
-        Raises
-        ------
-        UsageError
-            When the model gives none.
-        """
-        probabilities = self._model.predict(_rows_of(frame)).probabilities
-        if probabilities is None:
-            raise UsageError(f"{self.name} answers without probabilities; ask predict().")
-        return probabilities
-
-
-def _rows_of(frame: Any) -> pa.Table:
-    if not hasattr(frame, "columns"):
-        one = "a row" if isinstance(frame, Mapping) else "a list of rows"
-        row = "[row]" if isinstance(frame, Mapping) else "rows"
-        raise DataError(
-            f"predict() takes a frame with named columns, not {type(frame).__name__}. If it is {one}, make a"
-            f" frame of it: pandas.DataFrame({row}), or pyarrow.Table.from_pylist({row})."
-        )
-    return from_frame(frame)
 
 
 def load(name: str, *, project: str | Path = ".", allow_code: bool = False) -> ServedModel:

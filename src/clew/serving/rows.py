@@ -68,7 +68,7 @@ _HUGE = re.compile(rb"-?\d+(?:\.\d+)?[eE]\+?\d{3,}")
 def _position(message: str, body: bytes) -> str:
     if "out of range" in message:
         huge = _HUGE.search(body)
-        where = "" if huge is None else f" at byte {huge.start()}, near {huge[0][:20].decode()!r}"
+        where = "" if huge is None else f" at byte {huge.start()}, near {huge[0][:20].decode()!r},"
         return f"The body has a number{where} that is beyond what can be computed with: above 1.8e308."
     found = re.search(r"\(byte (\d+)\)", message)
     if found is None:

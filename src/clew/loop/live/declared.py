@@ -6,7 +6,6 @@ model behind that answers on while nothing watches it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -18,8 +17,6 @@ from clew.entities import DatasetDeclaration, Json, ModelDeclaration
 from clew.loop.result import Event
 from clew.registry import record_audit
 from clew.storage import Reader, Store
-
-log = logging.getLogger("clew.loop")
 
 ACTION = "go by declaration"
 KIND = "declaration"
@@ -40,8 +37,8 @@ def note_declarations(
             before, is_recorded = _gone_by(reader, declaration.name)
         changes = {} if before is None else changes_between(before, declaration)
         if changes:
-            told = "; ".join(f"{name} is {now_} now, after {was}" for name, (was, now_) in changes.items())
-            _tell(tell, declaration.name, now, f"changed since the last start: {told}")
+            told = "; ".join(f"{name} is {is_} now, after {was}" for name, (was, is_) in changes.items())
+            tell(declaration.name, Event(now, KIND, f"changed since the last start: {told}"))
         if changes or not is_recorded:
             _record(store, declaration.name, now, declaration, changes)
     with store.read() as reader:
@@ -52,7 +49,7 @@ def note_declarations(
             f"{name} is not declared any more, but its version {number} answers on, and nothing watches it."
             f" Declare it again, or end it: clew retire {name} --reason '…'"
         )
-        _tell(tell, name, now, sentence)
+        tell(name, Event(now, KIND, sentence))
         if ever_noted[name]:
             _record(store, name, now, None, {})
 
@@ -106,11 +103,6 @@ def _answering_still(reader: Reader, declared: set[str]) -> dict[str, int]:
         for row in routes
         if row["deployment"] not in declared and row["champion"] is not None and row["stage"] != "retired"
     }
-
-
-def _tell(tell: Callable[[str, Event], None], name: str, now: datetime, sentence: str) -> None:
-    log.warning("declarations changed since the last start", extra={"model": name})
-    tell(name, Event(now, KIND, sentence))
 
 
 def _record(
