@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 
 from clew.datasets.casts import INSTANT, KEPT_TYPES, SCHEMA_RULE, cast_column, kept_type, without_nan
 from clew.datasets.complaints import MAX_NAMED_ROWS, named_rows, values_at
-from clew.datasets.hashes import key_hashes
+from clew.datasets.hashes import Hashes, key_hashes
 from clew.entities import Column, DatasetDeclaration
 from clew.errors import DataError, did_you_mean
 
@@ -52,6 +53,44 @@ def prepare(
     DataError
         Naming the column and rows at fault, and what to do.
     """
+    shaped = shape(table, declaration, declared, may_change=may_change, is_whole=is_whole)
+    shaped.refuse_twins(key_hashes(shaped.rows[declaration.key]))
+    return shaped.rows, shaped.columns
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """A table in the form a snapshot keeps, but for its keys, which may have twins.
+
+    `rows` are in order, `as_given` in that of the table, which is the one messages count in.
+    """
+
+    rows: pa.Table
+    columns: tuple[Column, ...]
+    as_given: pa.Table
+    key: str
+
+    def refuse_twins(self, hashes: Hashes) -> None:
+        """Refuse keys that are on several rows.
+
+        Parameters
+        ----------
+        hashes
+            Of the keys of `rows`.
+        """
+        if not is_ascending(self.rows[self.key]) and _has_twins(self.rows[self.key], hashes):
+            raise _twins(self.as_given[self.key], self.key)
+
+
+def shape(
+    table: pa.Table,
+    declaration: DatasetDeclaration,
+    declared: Sequence[Column] | None,
+    *,
+    may_change: bool = False,
+    is_whole: bool = True,
+) -> Shaped:
+    """What `prepare` does, all but looking for keys that are on several rows."""
     _refuse_odd_names(table)
     _refuse_empty(table)
     _require_roles(table, declaration)
@@ -61,10 +100,10 @@ def prepare(
     schema = pa.schema([(c.name, KEPT_TYPES[c.type]) for c in columns])
     prepared = pa.table(arrays, schema=schema)
     _refuse_missing_times(prepared, declaration.time)
-    _refuse_bad_keys(prepared, declaration.key)
+    _refuse_missing_keys(prepared, declaration.key)
     if is_whole:
         _refuse_no_labels(prepared, declaration.label)
-    return in_order(prepared, declaration), columns
+    return Shaped(in_order(prepared, declaration), columns, prepared, declaration.key)
 
 
 def feature_names(
@@ -227,16 +266,24 @@ def _refuse_nulls(column: pa.ChunkedArray, what: str, name: str, mend: str) -> N
         )
 
 
-def _refuse_bad_keys(table: pa.Table, key: str) -> None:
-    column = table[key]
-    _refuse_nulls(column, f"key={key!r} is null", key, "A row without a key cannot get its label; drop it")
-    if _is_ascending(column) or _has_no_twins(column):
-        return
+def _refuse_missing_keys(table: pa.Table, key: str) -> None:
+    mend = "A row without a key cannot get its label; drop it"
+    _refuse_nulls(table[key], f"key={key!r} is null", key, mend)
+
+
+def _has_twins(keys: pa.ChunkedArray, hashes: Hashes) -> bool:
+    # Equal keys have equal hashes, and sorting numbers is many times faster than counting texts.
+    in_order = np.sort(hashes)
+    has_hashes_in_common = bool((in_order[1:] == in_order[:-1]).any())
+    return has_hashes_in_common and pc.count_distinct(keys).as_py() < len(keys)
+
+
+def _twins(column: pa.ChunkedArray, key: str) -> DataError:
     counts = pc.value_counts(column)
     twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
     rows = np.flatnonzero(pc.equal(column, twice[0]).to_numpy()).tolist()
     others = f"; {len(twice) - 1} other keys are on several rows too" if len(twice) > 1 else ""
-    raise DataError(
+    return DataError(
         f"key={key!r} must be unique, but {named_rows(rows, values_at(column, rows))} have the same{others}."
         " Keep one row a key in the dataset function, for example with"
         f" table.drop_duplicates({key!r}, keep='last'), or name a key that is unique.",
@@ -259,16 +306,9 @@ def refuse_known_keys(added: pa.ChunkedArray, known: pa.ChunkedArray, key: str) 
         )
 
 
-def _is_ascending(column: pa.ChunkedArray) -> bool:
+def is_ascending(column: pa.ChunkedArray) -> bool:
     """Whether each value is above the one before, which many keys are and which is cheap to see."""
     return bool(pc.all(pc.less(column.slice(0, len(column) - 1), column.slice(1))).as_py())
-
-
-def _has_no_twins(column: pa.ChunkedArray) -> bool:
-    # Equal keys have equal hashes, and sorting numbers is many times faster than counting texts.
-    hashes = np.sort(key_hashes(column))
-    has_hashes_in_common = bool((hashes[1:] == hashes[:-1]).any())
-    return not has_hashes_in_common or pc.count_distinct(column).as_py() == len(column)
 
 
 def _refuse_no_labels(table: pa.Table, label: str) -> None:
@@ -286,8 +326,16 @@ def _no_labels(label: str, what: str, n_rows: int) -> DataError:
 
 def in_order(table: pa.Table, declaration: DatasetDeclaration) -> pa.Table:
     """The rows by time, then key."""
-    times = table[declaration.time].cast(pa.int64()).to_numpy()
-    if bool((np.diff(times) > 0).all()):
+    if _is_in_order(table, declaration):
         return table
     keys = [(declaration.time, "ascending"), (declaration.key, "ascending")]
     return table.take(pc.sort_indices(table, sort_keys=keys))
+
+
+def _is_in_order(table: pa.Table, declaration: DatasetDeclaration) -> bool:
+    steps = np.diff(table[declaration.time].cast(pa.int64()).to_numpy())
+    if (steps < 0).any():
+        return False
+    ties = np.flatnonzero(steps == 0)
+    keys = table[declaration.key]
+    return bool(pc.all(pc.less(keys.take(pa.array(ties)), keys.take(pa.array(ties + 1)))).as_py())

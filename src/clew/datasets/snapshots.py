@@ -6,28 +6,19 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import takewhile
 from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from clew.datasets.cutting import cuts_for, parts_that_stay
+from clew.datasets.hashes import key_hashes
+from clew.datasets.keeping import Kept, goes_on, keep, keep_longer
 from clew.datasets.lookup import read_rows
-from clew.datasets.parts import (
-    FORMAT,
-    ROWS_A_BLOCK,
-    Kept,
-    block_digests,
-    n_rows_of,
-    n_same_rows,
-    store_parts,
-)
-from clew.datasets.schema import in_order, prepare, refuse_known_keys
-from clew.entities import Column, Cuts, DatasetDeclaration, Part, RowRange, Snapshot
+from clew.datasets.parts import FORMAT, n_rows_of
+from clew.datasets.schema import Shaped, shape
+from clew.entities import Column, Cuts, DatasetDeclaration, KnownKeys, Part, Snapshot
 from clew.errors import NotFound, StoreTooNew
-from clew.storage import ObjectStore, Reader, Store, Transaction, Where, link
+from clew.storage import Reader, Store, Transaction, Where, link
 
 # Of the name, which is older than the way parts are cut, and stays when that changes.
 _ID_FORMAT = 0
@@ -82,9 +73,9 @@ def take_snapshot(
             dataset, newest = _find_dataset(reader, declaration.name), _newest(reader, declaration.name)
         code_changed = dataset is not None and dataset.code != code
         declared = dataset.columns if dataset else None
-        rows, columns = prepare(table, declaration, declared, may_change=code_changed)
-        kept = _keep(store, rows, declaration, columns, newest)
-        snapshot = _described(declaration, columns, kept, source=source, code=code, now=now)
+        shaped = shape(table, declaration, declared, may_change=code_changed)
+        kept = _keep(store, shaped, declaration, newest)
+        snapshot = _described(declaration, shaped.columns, kept, source=source, code=code, now=now)
         with store.write() as tx:
             if _record(tx, snapshot, dataset):
                 return _recorded(tx, snapshot.dataset, snapshot.id)
@@ -124,77 +115,29 @@ def append_rows(
         with store.read() as reader:
             dataset, newest = _find_dataset(reader, declaration.name), _newest(reader, declaration.name)
         declared = dataset.columns if dataset else None
-        rows, columns = prepare(table, declaration, declared, is_whole=newest is None)
-        if newest is not None and _goes_on(newest, declaration, columns, rows.num_rows):
-            kept = _keep_longer(store, newest, rows, declaration)
+        shaped = shape(table, declaration, declared, is_whole=newest is None)
+        if newest is not None and goes_on(newest, declaration, shaped.columns, shaped.rows.num_rows):
+            shaped.refuse_twins(key_hashes(shaped.rows[declaration.key]))
+            kept = keep_longer(store, newest, shaped.rows, declaration)
         else:
             if newest is not None:
-                whole = pa.concat_tables([read_rows(store, newest), rows], promote_options="default")
-                rows, columns = prepare(whole, declaration, declared)
-            kept = _keep(store, rows, declaration, columns, newest)
-        snapshot = _described(declaration, columns, kept, source=source, code=code, now=now)
+                whole = [read_rows(store, newest), shaped.rows]
+                table = pa.concat_tables(whole, promote_options="default")
+                shaped = shape(table, declaration, declared)
+            kept = _keep(store, shaped, declaration, newest)
+        snapshot = _described(declaration, shaped.columns, kept, source=source, code=code, now=now)
         with store.write() as tx:
             if _newest(tx, declaration.name) == newest and _record(tx, snapshot, dataset):
                 return _recorded(tx, snapshot.dataset, snapshot.id)
         # Another process took a snapshot meanwhile: the rows are to follow that one.
 
 
-def _goes_on(
-    newest: Snapshot, declaration: DatasetDeclaration, columns: tuple[Column, ...], n_added: int
-) -> bool:
-    """Whether with so many more rows the columns, the order and the cuts stay what they are."""
-    before = newest.declaration
-    same_order = before is not None and (before.time, before.key) == (declaration.time, declaration.key)
-    cuts = cuts_for(newest.n_rows + n_added, declaration.key, newest.cuts)
-    return same_order and (newest.columns, newest.cuts) == (columns, cuts)
+def _keep(store: Store, shaped: Shaped, declaration: DatasetDeclaration, newest: Snapshot | None) -> Kept:
+    def find(blocks: tuple[str, ...]) -> Snapshot | None:
+        identity = _snapshot_id(declaration, shaped.columns, blocks)
+        return _find_whole(store, declaration.name, identity)
 
-
-def _n_rows_before(store: Store, snapshot: Snapshot, column: str, time: pa.Scalar) -> int:
-    """How many rows are older than this time."""
-    if snapshot.last_time is not None and snapshot.last_time < time.as_py():
-        return snapshot.n_rows
-    times = read_rows(store, snapshot, columns=[column]).column(0)
-    return int(pc.sum(pc.less(times, time)).as_py())
-
-
-def _keep_longer(store: Store, newest: Snapshot, rows: pa.Table, declaration: DatasetDeclaration) -> Kept:
-    """Store what changes when `rows` join the newest snapshot."""
-    keys = read_rows(store, newest, columns=[declaration.key]).column(0)
-    refuse_known_keys(rows[declaration.key], keys, declaration.key)
-    n_before = _n_rows_before(store, newest, declaration.time, rows[declaration.time][0])
-    cuts = cuts_for(newest.n_rows + rows.num_rows, declaration.key, newest.cuts)
-    staying = _staying(store.objects, newest, n_before, cuts)
-    n_staying, n_blocks = n_rows_of(staying), n_before // ROWS_A_BLOCK
-    first = min(n_staying, n_blocks * ROWS_A_BLOCK)
-    older = read_rows(store, newest, RowRange(first, newest.n_rows))
-    tail = in_order(pa.concat_tables([older, rows]), declaration)
-    blocks = (*newest.blocks[:n_blocks], *block_digests(tail.slice(n_blocks * ROWS_A_BLOCK - first)))
-    added = store_parts(store.objects, tail.slice(n_staying - first), cuts, newest.parts)
-    times = tail[declaration.time]
-    first_time = newest.first_time if n_before else times[0].as_py()
-    return Kept((*staying, *added), blocks, cuts, first_time, times[-1].as_py())
-
-
-def _keep(
-    store: Store,
-    rows: pa.Table,
-    declaration: DatasetDeclaration,
-    columns: tuple[Column, ...],
-    newest: Snapshot | None,
-) -> Kept:
-    """Store what is not there yet of a whole table."""
-    times, blocks = rows[declaration.time], block_digests(rows)
-    first_time, last_time = times[0].as_py(), times[-1].as_py()
-    there = _find_whole(store, declaration.name, _snapshot_id(declaration, columns, blocks))
-    if there is not None:
-        return Kept(there.parts, blocks, there.cuts, first_time, last_time)
-    cuts = cuts_for(rows.num_rows, declaration.key, newest.cuts if newest else None)
-    staying: tuple[Part, ...] = ()
-    if newest is not None and newest.cuts == cuts:
-        staying = _staying(store.objects, newest, n_same_rows(blocks, newest.blocks), cuts)
-    changed = rows.slice(n_rows_of(staying))
-    added = store_parts(store.objects, changed, cuts, newest.parts if newest else ())
-    return Kept((*staying, *added), blocks, cuts, first_time, last_time)
+    return keep(store, shaped, declaration, newest, find)
 
 
 def _find_whole(store: Store, dataset: str, snapshot_id: str) -> Snapshot | None:
@@ -204,12 +147,6 @@ def _find_whole(store: Store, dataset: str, snapshot_id: str) -> Snapshot | None
     there = _from_row(row) if row else None
     is_whole = there is not None and all(store.objects.exists(part.object_digest) for part in there.parts)
     return there if is_whole else None
-
-
-def _staying(objects: ObjectStore, newest: Snapshot, n_same: int, cuts: Cuts) -> tuple[Part, ...]:
-    """The leading parts that need neither be cut nor looked at again, up to one that was lost."""
-    same = parts_that_stay(newest.parts, n_same, cuts.reach)
-    return tuple(takewhile(lambda part: objects.exists(part.object_digest), same))
 
 
 def _recorded(reader: Reader, dataset: str, snapshot_id: str) -> Snapshot:
@@ -298,6 +235,7 @@ def _described(
         declaration=declaration,
         blocks=kept.blocks,
         cuts=kept.cuts,
+        keys=kept.keys,
     )
 
 
@@ -325,7 +263,7 @@ def _record(tx: Transaction, snapshot: Snapshot, dataset: Dataset | None) -> boo
     row = _to_row(snapshot)
     if not tx.insert_if_absent("snapshots", row):
         # These parts are known to be there; one of those on record may have been lost.
-        how_kept = {name: row[name] for name in ("parts", "blocks", "cuts", "format")}
+        how_kept = {name: row[name] for name in ("parts", "blocks", "cuts", "keys", "format")}
         tx.update("snapshots", {"dataset": snapshot.dataset, "id": snapshot.id}, how_kept)
     last = tx.find("snapshot_log", {"dataset": snapshot.dataset}, ["-sequence"], limit=1)
     if not last or last[0]["snapshot"] != snapshot.id:
@@ -368,7 +306,7 @@ def _newest(reader: Reader, dataset: str) -> Snapshot | None:
 
 def _to_row(snapshot: Snapshot) -> dict[str, Any]:
     plain = {name: getattr(snapshot, name) for name in Snapshot.__dataclass_fields__}
-    for name in ("columns", "parts", "declaration", "blocks", "cuts"):
+    for name in ("columns", "parts", "declaration", "blocks", "cuts", "keys"):
         plain[name] = msgspec.to_builtins(plain[name])
     return plain | {"format": FORMAT if snapshot.cuts else 0}
 
@@ -384,6 +322,7 @@ def _from_row(row: Mapping[str, Any]) -> Snapshot:
     plain["parts"] = msgspec.convert(row["parts"], tuple[Part, ...])
     plain["declaration"] = msgspec.convert(row["declaration"], DatasetDeclaration | None)
     plain["cuts"] = msgspec.convert(row["cuts"], Cuts | None)
+    plain["keys"] = msgspec.convert(row["keys"], KnownKeys | None)
     # Format 0 had the blocks for parts, and did not list them twice.
     plain["blocks"] = tuple(row["blocks"] or (part.content for part in plain["parts"]))
     return Snapshot(**plain)
