@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
@@ -65,18 +66,22 @@ def keep(
         if goes_on(newest, declaration, shaped.columns, longer.added.num_rows) and longer.is_surely_new():
             return longer.keep()
     hashes = key_hashes(rows[declaration.key])
-    shaped.refuse_twins(hashes)
+    sorted_hashes = np.sort(hashes)
+    shaped.refuse_twins(sorted_hashes)
     cuts = cuts_for(rows.num_rows, declaration.key, newest.cuts if newest else None)
     staying: tuple[Part, ...] = ()
     if newest is not None and newest.cuts == cuts:
         staying = _staying(store.objects, newest, n_same, cuts)
     n_staying = n_rows_of(staying)
-    with store.objects.batch() as batch:
+    ascends = is_ascending(rows[declaration.key])
+    with store.objects.batch() as batch, ThreadPoolExecutor(1) as beside:
+        before = newest.keys if newest else None
+        keys = beside.submit(known_keys, store.objects, batch, sorted_hashes, before) if not ascends else None
         parts = PartStore(store.objects, batch, declaration, newest.parts if newest else ())
-        added_parts = parts.store(rows.slice(n_staying), hashes[n_staying:], cuts)
-        keys = known_keys(batch, hashes, is_ascending=is_ascending(rows[declaration.key]))
+        added = parts.store(rows.slice(n_staying), hashes[n_staying:], cuts)
+        known = keys.result() if keys is not None else KnownKeys(is_ascending=True)
     times = rows[declaration.time]
-    return Kept((*staying, *added_parts), blocks, cuts, times[0].as_py(), times[-1].as_py(), keys)
+    return Kept((*staying, *added), blocks, cuts, times[0].as_py(), times[-1].as_py(), known)
 
 
 def keep_longer(store: Store, newest: Snapshot, rows: pa.Table, declaration: DatasetDeclaration) -> Kept:
@@ -144,7 +149,7 @@ class _Longer:
         n_known = self._n_staying if blocks is not None else self._n_blocks * ROWS_A_BLOCK
         self._first, self._blocks = min(self._n_staying, n_known), blocks
         self._tail = tail_from(self._first)
-        self._hashes = key_hashes(added[declaration.key])
+        self._hashes = np.sort(key_hashes(added[declaration.key]))
         self._new = fingerprints(self._hashes)
 
     def is_surely_new(self) -> bool:
@@ -160,18 +165,23 @@ class _Longer:
     def keep(self) -> Kept:
         """Store what changes; the keys are known to be new."""
         declaration, newest, objects = self._declaration, self._newest, self._store.objects
-        blocks = self._blocks
-        if blocks is None:
-            changed_blocks = block_digests(self._tail.slice(self._n_blocks * ROWS_A_BLOCK - self._first))
-            blocks = (*newest.blocks[: self._n_blocks], *changed_blocks)
         changed = self._tail.slice(self._n_staying - self._first)
-        with objects.batch() as batch:
+        hashes = key_hashes(changed[declaration.key])
+        with objects.batch() as batch, ThreadPoolExecutor(2) as beside:
+            blocks, keys = beside.submit(self._all_blocks), beside.submit(self._keys, batch)
             parts = PartStore(objects, batch, declaration, newest.parts)
-            added = parts.store(changed, key_hashes(changed[declaration.key]), self._cuts)
-            keys = self._keys(batch)
+            added = parts.store(changed, hashes, self._cuts)
+            kept = (*self._staying, *added), blocks.result(), self._cuts
+            known = keys.result()
         times = self._tail[declaration.time]
         first_time = newest.first_time if self._n_before else times[0].as_py()
-        return Kept((*self._staying, *added), blocks, self._cuts, first_time, times[-1].as_py(), keys)
+        return Kept(*kept, first_time, times[-1].as_py(), known)
+
+    def _all_blocks(self) -> tuple[str, ...]:
+        if self._blocks is not None:
+            return self._blocks
+        changed = self._tail.slice(self._n_blocks * ROWS_A_BLOCK - self._first)
+        return (*self._newest.blocks[: self._n_blocks], *block_digests(changed))
 
     def _keys(self, batch: Batch) -> KnownKeys | None:
         known = self._newest.keys
@@ -179,8 +189,8 @@ class _Longer:
             return with_new(self._store.objects, batch, known, self._new)
         if self.older_keys is None:
             return known
-        hashes = np.concatenate([key_hashes(self.older_keys), self._hashes])
-        return known_keys(batch, hashes, is_ascending=False)
+        hashes = np.sort(np.concatenate([key_hashes(self.older_keys), self._hashes]))
+        return known_keys(self._store.objects, batch, hashes)
 
     def _follows(self) -> bool:
         """Whether the new keys are above all older ones, of which the last is the greatest."""

@@ -28,32 +28,52 @@ SMALLEST_INDEX = ROWS_A_BLOCK
 Fingerprints: TypeAlias = npt.NDArray[np.int64]
 
 _UNUSED_BITS = np.uint64(16)
+# The runs of a window that slides along have keys of rows that went.
+_MOST_STALE = 1.5
 # A run is merged with new keys when it has at most so many times as many.
 _MERGED_BELOW = 2
 
 
 def fingerprints(hashes: Hashes) -> Fingerprints:
-    """What is kept of the keys' hashes, in order."""
-    return np.sort(hashes >> _UNUSED_BITS).view(np.int64)
+    """What is kept of the keys' hashes, which are sorted."""
+    return (hashes >> _UNUSED_BITS).view(np.int64)
 
 
-def known_keys(batch: Batch, hashes: Hashes, *, is_ascending: bool) -> KnownKeys | None:
-    """What is to be noted of a table's keys; None where they are so few that it is not worth it."""
-    if is_ascending:
-        return KnownKeys(is_ascending=True)
+def known_keys(
+    objects: ObjectStore, batch: Batch, hashes: Hashes, known: KnownKeys | None = None
+) -> KnownKeys | None:
+    """What is to be noted of a table's keys; None where they are so few that it is not worth it.
+
+    Parameters
+    ----------
+    hashes
+        Of the keys, sorted.
+    known
+        What is noted of the snapshot before, whose runs are used where they have most of these keys. They
+        may then have more: a fingerprint that is there tells nothing for sure.
+    """
     if len(hashes) < SMALLEST_INDEX:
         return None
-    return KnownKeys(is_ascending=False, runs=(_kept(batch, fingerprints(hashes)),))
+    keys = fingerprints(hashes)
+    if known is not None and sum(run.n_keys for run in known.runs) < _MOST_STALE * len(keys):
+        new = keys[~_are_in(objects, known, keys)]
+        if len(new) < len(keys) // 2:
+            return with_new(objects, batch, known, new) if len(new) else known
+    return KnownKeys(is_ascending=False, runs=(_kept(batch, keys),))
 
 
 def may_have(objects: ObjectStore, known: KnownKeys, new: Fingerprints) -> bool:
     """Whether one of the new fingerprints is in the runs."""
+    return bool(_are_in(objects, known, new).any())
+
+
+def _are_in(objects: ObjectStore, known: KnownKeys, keys: Fingerprints) -> npt.NDArray[np.bool_]:
+    found = np.zeros(len(keys), bool)
     for run in known.runs:
         there = _read(objects, run)
-        places = np.minimum(np.searchsorted(there, new), len(there) - 1)
-        if (there[places] == new).any():
-            return True
-    return False
+        places = np.minimum(np.searchsorted(there, keys), len(there) - 1)
+        found |= there[places] == keys
+    return found
 
 
 def with_new(objects: ObjectStore, batch: Batch, known: KnownKeys, new: Fingerprints) -> KnownKeys:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from clew.datasets.hashes import key_hashes
@@ -117,7 +118,7 @@ def append_rows(
         declared = dataset.columns if dataset else None
         shaped = shape(table, declaration, declared, is_whole=newest is None)
         if newest is not None and goes_on(newest, declaration, shaped.columns, shaped.rows.num_rows):
-            shaped.refuse_twins(key_hashes(shaped.rows[declaration.key]))
+            shaped.refuse_twins(np.sort(key_hashes(shaped.rows[declaration.key])))
             kept = keep_longer(store, newest, shaped.rows, declaration)
         else:
             if newest is not None:
