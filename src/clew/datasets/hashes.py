@@ -17,12 +17,13 @@ _WORD_BYTES = 8
 _ROWS_AT_ONCE = 16_384
 
 
-def key_hashes(keys: pa.ChunkedArray) -> Hashes:
+def key_hashes(keys: pa.ChunkedArray, into: Hashes | None = None) -> Hashes:
     """A number for each key, spread evenly over 64 bits: the same on every machine.
 
     Whole numbers, dates and instants are taken as the number that Arrow keeps, text as its UTF-8 bytes.
+    `into` is where to put them, when that is not to be memory.
     """
-    hashes = np.empty(len(keys), np.uint64)
+    hashes = np.empty(len(keys), np.uint64) if into is None else into
     start = 0
     for chunk in keys.chunks:
         for first in range(0, len(chunk), _ROWS_AT_ONCE):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import takewhile
 
@@ -62,11 +62,12 @@ def keep(
     if there is not None:
         return Kept(there.parts, blocks, there.cuts, there.first_time, there.last_time, there.keys)
     if newest is not None and n_same == newest.n_rows < rows.num_rows:
-        longer = _Longer(store, newest, declaration, rows.slice(n_same), n_same, rows.slice, blocks)
-        if goes_on(newest, declaration, shaped.columns, longer.added.num_rows) and longer.is_surely_new():
+        new_rows = replace(shaped, rows=rows.slice(n_same))
+        longer = _Longer(store, newest, declaration, new_rows, n_same, rows.slice, blocks)
+        if goes_on(newest, declaration, shaped.columns, new_rows.rows.num_rows) and longer.is_surely_new():
             return longer.keep()
-    hashes = key_hashes(rows[declaration.key])
-    sorted_hashes = np.sort(hashes)
+    hashes = shaped.hashes()
+    sorted_hashes = shaped.sorted_hashes(hashes)
     shaped.refuse_twins(sorted_hashes)
     cuts = cuts_for(rows.num_rows, declaration.key, newest.cuts if newest else None)
     staying: tuple[Part, ...] = ()
@@ -84,21 +85,24 @@ def keep(
     return Kept((*staying, *added), blocks, cuts, times[0].as_py(), times[-1].as_py(), known)
 
 
-def keep_longer(store: Store, newest: Snapshot, rows: pa.Table, declaration: DatasetDeclaration) -> Kept:
-    """Store what changes when `rows` join the newest snapshot.
+def keep_longer(store: Store, newest: Snapshot, shaped: Shaped, declaration: DatasetDeclaration) -> Kept:
+    """Store what changes when rows join the newest snapshot.
 
     Raises
     ------
     DataError
-        When a key is there already.
+        When a key is on several rows, or there already.
     """
+    rows = shaped.rows
     n_before = _n_rows_before(store, newest, declaration.time, rows[declaration.time][0])
 
     def tail_from(first: int) -> pa.Table:
         older = read_rows(store, newest, RowRange(min(first, newest.n_rows), newest.n_rows))
-        return in_order(pa.concat_tables([older, rows]), declaration)
+        tail = pa.concat_tables([older, rows])
+        return tail if n_before == newest.n_rows else in_order(tail, declaration)
 
-    longer = _Longer(store, newest, declaration, rows, n_before, tail_from)
+    longer = _Longer(store, newest, declaration, shaped, n_before, tail_from)
+    longer.refuse_twins()
     if not longer.is_surely_new():
         older = read_rows(store, newest, columns=[declaration.key]).column(0)
         refuse_known_keys(rows[declaration.key], older, declaration.key)
@@ -134,7 +138,7 @@ class _Longer:
         store: Store,
         newest: Snapshot,
         declaration: DatasetDeclaration,
-        added: pa.Table,
+        added: Shaped,
         n_before: int,
         tail_from: Callable[[int], pa.Table],
         blocks: tuple[str, ...] | None = None,
@@ -142,15 +146,18 @@ class _Longer:
         self.added = added
         self.older_keys: pa.ChunkedArray | None = None
         self._store, self._newest, self._declaration = store, newest, declaration
-        self._cuts = cuts_for(newest.n_rows + added.num_rows, declaration.key, newest.cuts)
+        self._cuts = cuts_for(newest.n_rows + added.rows.num_rows, declaration.key, newest.cuts)
         self._staying = _staying(store.objects, newest, n_before, self._cuts)
         self._n_before, self._n_blocks = n_before, n_before // ROWS_A_BLOCK
         self._n_staying = n_rows_of(self._staying)
         n_known = self._n_staying if blocks is not None else self._n_blocks * ROWS_A_BLOCK
         self._first, self._blocks = min(self._n_staying, n_known), blocks
         self._tail = tail_from(self._first)
-        self._hashes = np.sort(key_hashes(added[declaration.key]))
-        self._new = fingerprints(self._hashes)
+        self._hashes = added.sorted_hashes(added.hashes())
+
+    def refuse_twins(self) -> None:
+        """Refuse new keys that are on several of the new rows."""
+        self.added.refuse_twins(self._hashes)
 
     def is_surely_new(self) -> bool:
         """Whether it is seen at a glance that each new key is new, and that none comes twice."""
@@ -159,8 +166,9 @@ class _Longer:
             return False
         if known.is_ascending:
             return self._follows()
-        has_twins = bool((self._new[1:] == self._new[:-1]).any())
-        return not has_twins and not may_have(self._store.objects, known, self._new)
+        new = fingerprints(self._hashes)
+        has_twins = bool((new[1:] == new[:-1]).any())
+        return not has_twins and not may_have(self._store.objects, known, new)
 
     def keep(self) -> Kept:
         """Store what changes; the keys are known to be new."""
@@ -186,7 +194,7 @@ class _Longer:
     def _keys(self, batch: Batch) -> KnownKeys | None:
         known = self._newest.keys
         if known is not None and known.runs:
-            return with_new(self._store.objects, batch, known, self._new)
+            return with_new(self._store.objects, batch, known, fingerprints(self._hashes))
         if self.older_keys is None:
             return known
         hashes = np.sort(np.concatenate([key_hashes(self.older_keys), self._hashes]))
@@ -194,7 +202,7 @@ class _Longer:
 
     def _follows(self) -> bool:
         """Whether the new keys are above all older ones, of which the last is the greatest."""
-        keys, added = self._tail[self._declaration.key], self.added[self._declaration.key]
+        keys, added = self._tail[self._declaration.key], self.added.rows[self._declaration.key]
         n_older = len(keys) - len(added)
         return n_older > 0 and is_ascending(keys) and bool(pc.equal(keys[n_older], added[0]).as_py())
 

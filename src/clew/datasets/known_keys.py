@@ -30,6 +30,8 @@ Fingerprints: TypeAlias = npt.NDArray[np.int64]
 _UNUSED_BITS = np.uint64(16)
 # The runs of a window that slides along have keys of rows that went.
 _MOST_STALE = 1.5
+# Runs are made in memory: a longer one is several.
+_LONGEST_RUN = 4_000_000
 # A run is merged with new keys when it has at most so many times as many.
 _MERGED_BELOW = 2
 
@@ -54,12 +56,15 @@ def known_keys(
     """
     if len(hashes) < SMALLEST_INDEX:
         return None
-    keys = fingerprints(hashes)
-    if known is not None and sum(run.n_keys for run in known.runs) < _MOST_STALE * len(keys):
+    n_noted = sum(run.n_keys for run in known.runs) if known is not None else 0
+    if known is not None and 0 < n_noted < _MOST_STALE * len(hashes) and len(hashes) <= _LONGEST_RUN:
+        keys = fingerprints(hashes)
         new = keys[~_are_in(objects, known, keys)]
         if len(new) < len(keys) // 2:
             return with_new(objects, batch, known, new) if len(new) else known
-    return KnownKeys(is_ascending=False, runs=(_kept(batch, keys),))
+    starts = range(0, len(hashes), _LONGEST_RUN)
+    runs = (_kept(batch, fingerprints(hashes[start : start + _LONGEST_RUN])) for start in starts)
+    return KnownKeys(is_ascending=False, runs=tuple(runs))
 
 
 def may_have(objects: ObjectStore, known: KnownKeys, new: Fingerprints) -> bool:
@@ -79,7 +84,7 @@ def _are_in(objects: ObjectStore, known: KnownKeys, keys: Fingerprints) -> npt.N
 def with_new(objects: ObjectStore, batch: Batch, known: KnownKeys, new: Fingerprints) -> KnownKeys:
     """The runs with keys that none of them has."""
     runs = list(known.runs)
-    while runs and runs[-1].n_keys <= _MERGED_BELOW * len(new):
+    while runs and runs[-1].n_keys <= min(_MERGED_BELOW * len(new), _LONGEST_RUN):
         new = np.sort(np.concatenate([_read(objects, runs.pop()), new]))
     return KnownKeys(is_ascending=False, runs=(*runs, _kept(batch, new)))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import pyarrow as pa
@@ -54,7 +56,7 @@ def prepare(
         Naming the column and rows at fault, and what to do.
     """
     shaped = shape(table, declaration, declared, may_change=may_change, is_whole=is_whole)
-    shaped.refuse_twins(np.sort(key_hashes(shaped.rows[declaration.key])))
+    shaped.refuse_twins(shaped.sorted_hashes(shaped.hashes()))
     return shaped.rows, shaped.columns
 
 
@@ -62,13 +64,31 @@ def prepare(
 class Shaped:
     """A table in the form a snapshot keeps, but for its keys, which may have twins.
 
-    `rows` are in order, `as_given` in that of the table, which is the one messages count in.
+    `rows` are in order, `as_given` in that of the table, which is the one messages count in; None when that
+    is not known any more. `scratch` is where to put what grows with the rows, when that is not memory.
     """
 
     rows: pa.Table
     columns: tuple[Column, ...]
-    as_given: pa.Table
+    as_given: pa.Table | None
     key: str
+    scratch: Path | None = None
+
+    def hashes(self) -> Hashes:
+        """The hash of each key."""
+        return key_hashes(self.rows[self.key], self._room())
+
+    def sorted_hashes(self, hashes: Hashes) -> Hashes:
+        room = self._room()
+        room[:] = hashes
+        room.sort()
+        return room
+
+    def _room(self) -> Hashes:
+        if self.scratch is None:
+            return np.empty(self.rows.num_rows, np.uint64)
+        with TemporaryFile(dir=self.scratch) as file:
+            return np.memmap(file, np.uint64, "w+", shape=(self.rows.num_rows,))
 
     def refuse_twins(self, hashes: Hashes) -> None:
         """Refuse keys that are on several rows.
@@ -79,10 +99,22 @@ class Shaped:
             Of the keys of `rows`, sorted: equal keys have equal hashes, and sorting numbers is many times
             faster than counting texts.
         """
-        keys = self.rows[self.key]
-        has_hashes_in_common = bool((hashes[1:] == hashes[:-1]).any())
-        if has_hashes_in_common and pc.count_distinct(keys).as_py() < len(keys):
-            raise _twins(self.as_given[self.key], self.key)
+        twice = hashes[1:][hashes[1:] == hashes[:-1]]
+        if not len(twice):
+            return
+        keys = (self.rows if self.as_given is None else self.as_given)[self.key]
+        counts = pc.value_counts(_with_hash_in(keys, np.unique(twice)))
+        twins = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+        if len(twins):
+            raise _twins(keys, twins, self.key, has_rows=self.as_given is not None)
+
+
+def _with_hash_in(keys: pa.ChunkedArray, hashes: Hashes) -> pa.ChunkedArray:
+    found = [
+        chunk.filter(pa.array(np.isin(key_hashes(pa.chunked_array([chunk])), hashes)))
+        for chunk in keys.chunks
+    ]
+    return pa.chunked_array(found, keys.type)
 
 
 def shape(
@@ -94,18 +126,17 @@ def shape(
     is_whole: bool = True,
 ) -> Shaped:
     """What `prepare` does, all but looking for keys that are on several rows."""
-    _refuse_odd_names(table)
-    _refuse_empty(table)
-    _require_roles(table, declaration)
-    columns = _schema(table, declaration, tuple(declared or ()), may_change)
+    refuse_odd_names(table)
+    refuse_empty(table)
+    require_roles(table, declaration)
+    columns = schema_of(table, declaration, tuple(declared or ()), may_change)
     zone = declaration.timezone
     arrays = [cast_column(table[c.name], c.name, KEPT_TYPES[c.type], zone) for c in columns]
     schema = pa.schema([(c.name, KEPT_TYPES[c.type]) for c in columns])
     prepared = pa.table(arrays, schema=schema)
-    _refuse_missing_times(prepared, declaration.time)
-    _refuse_missing_keys(prepared, declaration.key)
+    refuse_nulls(prepared, declaration)
     if is_whole:
-        _refuse_no_labels(prepared, declaration.label)
+        refuse_no_labels(prepared, declaration.label)
     return Shaped(in_order(prepared, declaration), columns, prepared, declaration.key)
 
 
@@ -145,7 +176,7 @@ def _roles(declaration: DatasetDeclaration) -> dict[str, str]:
 # -- columns -------------------------------------------------------------------------------------------
 
 
-def _refuse_odd_names(table: pa.Table) -> None:
+def refuse_odd_names(table: pa.Table) -> None:
     twice = sorted(name for name, n in Counter(table.column_names).items() if n > 1)
     if twice:
         raise DataError(
@@ -158,12 +189,12 @@ def _refuse_odd_names(table: pa.Table) -> None:
         raise DataError(f"The column at position {position} has no name. Name it, or drop it.")
 
 
-def _refuse_empty(table: pa.Table) -> None:
+def refuse_empty(table: pa.Table) -> None:
     if not table.num_rows:
         raise DataError("The table has no rows. Does the source have any, or does a filter drop them all?")
 
 
-def _require_roles(table: pa.Table, declaration: DatasetDeclaration) -> None:
+def require_roles(table: pa.Table, declaration: DatasetDeclaration) -> None:
     roles = [(role, name) for role, name in _roles(declaration).items()]
     for role, name in [*roles, *(("not_features", name) for name in declaration.not_features)]:
         if name not in table.column_names:
@@ -174,9 +205,10 @@ def _require_roles(table: pa.Table, declaration: DatasetDeclaration) -> None:
             )
 
 
-def _schema(
+def schema_of(
     table: pa.Table, declaration: DatasetDeclaration, declared: tuple[Column, ...], may_change: bool
 ) -> tuple[Column, ...]:
+    """The columns of a table as they are kept: the declared ones, then those that are new."""
     kept = []
     for column in declared:
         if column.name in table.column_names:
@@ -186,8 +218,8 @@ def _schema(
     known = {column.name for column in kept}
     roles = set(_roles(declaration).values())
     new = [name for name in table.column_names if name not in known]
-    joining = [name for name in new if name in roles or _has_value(table[name])]
-    return (*kept, *(_inferred(table[name], name, declaration) for name in joining))
+    joining = [name for name in new if name in roles or has_value(table[name])]
+    return (*kept, *(inferred(table[name], name, declaration) for name in joining))
 
 
 def _missing(
@@ -205,18 +237,19 @@ def _agreed(table: pa.Table, declaration: DatasetDeclaration, column: Column, ma
     try:
         cast_column(table[column.name], column.name, KEPT_TYPES[column.type], declaration.timezone)
     except DataError:
-        return _inferred(table[column.name], column.name, declaration)
+        return inferred(table[column.name], column.name, declaration)
     return column
 
 
-def _has_value(column: pa.ChunkedArray) -> bool:
+def has_value(column: pa.ChunkedArray) -> bool:
     return bool(without_nan(column).null_count < len(column))
 
 
-def _inferred(column: pa.ChunkedArray, name: str, declaration: DatasetDeclaration) -> Column:
+def inferred(column: pa.ChunkedArray, name: str, declaration: DatasetDeclaration) -> Column:
+    """How a column is kept that was never declared."""
     if name == declaration.time:
         return Column(name, _time_type(column, name))
-    if name == declaration.label and not _has_value(column):
+    if name == declaration.label and not has_value(column):
         raise _no_labels(name, declaration.name, len(column))
     kept = kept_type(column.type)
     if kept is None:
@@ -253,15 +286,18 @@ def _refuse_key_type(name: str, kept: pa.DataType) -> None:
 # -- rows ----------------------------------------------------------------------------------------------
 
 
-def _refuse_missing_times(table: pa.Table, time: str) -> None:
-    _refuse_nulls(
-        table[time], f"time={time!r} is null", time, "A row without a time cannot be placed; drop it"
-    )
+def refuse_nulls(table: pa.Table, declaration: DatasetDeclaration, first_row: int = 0) -> None:
+    """Refuse rows without a time or a key; `first_row` is the position of the first one."""
+    time, key = declaration.time, declaration.key
+    mend = "A row without a time cannot be placed; drop it"
+    _refuse_nulls(table[time], f"time={time!r} is null", time, mend, first_row)
+    mend = "A row without a key cannot get its label; drop it"
+    _refuse_nulls(table[key], f"key={key!r} is null", key, mend, first_row)
 
 
-def _refuse_nulls(column: pa.ChunkedArray, what: str, name: str, mend: str) -> None:
+def _refuse_nulls(column: pa.ChunkedArray, what: str, name: str, mend: str, first_row: int) -> None:
     if column.null_count:
-        rows = np.flatnonzero(column.is_null().to_numpy()).tolist()
+        rows = (np.flatnonzero(column.is_null().to_numpy()) + first_row).tolist()
         raise DataError(
             f"{what} in {named_rows(rows)}. {mend} in the dataset function, or correct the source.",
             column=name,
@@ -269,22 +305,16 @@ def _refuse_nulls(column: pa.ChunkedArray, what: str, name: str, mend: str) -> N
         )
 
 
-def _refuse_missing_keys(table: pa.Table, key: str) -> None:
-    mend = "A row without a key cannot get its label; drop it"
-    _refuse_nulls(table[key], f"key={key!r} is null", key, mend)
-
-
-def _twins(column: pa.ChunkedArray, key: str) -> DataError:
-    counts = pc.value_counts(column)
-    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    rows = np.flatnonzero(pc.equal(column, twice[0]).to_numpy()).tolist()
-    others = f"; {len(twice) - 1} other keys are on several rows too" if len(twice) > 1 else ""
+def _twins(column: pa.ChunkedArray, twins: pa.Array, key: str, *, has_rows: bool) -> DataError:
+    rows = np.flatnonzero(pc.equal(column, twins[0]).to_numpy()).tolist()
+    several = named_rows(rows, values_at(column, rows)) if has_rows else f"{len(rows)} rows ({twins[0]})"
+    others = f"; {len(twins) - 1} other keys are on several rows too" if len(twins) > 1 else ""
     return DataError(
-        f"key={key!r} must be unique, but {named_rows(rows, values_at(column, rows))} have the same{others}."
+        f"key={key!r} must be unique, but {several} have the same{others}."
         " Keep one row a key in the dataset function, for example with"
         f" table.drop_duplicates({key!r}, keep='last'), or name a key that is unique.",
         column=key,
-        rows=rows[:MAX_NAMED_ROWS],
+        rows=rows[:MAX_NAMED_ROWS] if has_rows else (),
     )
 
 
@@ -312,7 +342,7 @@ def _ascends(column: pa.ChunkedArray) -> bool:
     return bool(pc.all(pc.less(column.slice(0, len(column) - 1), column.slice(1))).as_py())
 
 
-def _refuse_no_labels(table: pa.Table, label: str) -> None:
+def refuse_no_labels(table: pa.Table, label: str) -> None:
     if table[label].null_count == table.num_rows:
         raise _no_labels(label, "The table", table.num_rows)
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
-from clew.datasets.hashes import key_hashes
 from clew.datasets.keeping import Kept, goes_on, keep, keep_longer
 from clew.datasets.lookup import read_rows
 from clew.datasets.parts import FORMAT, n_rows_of
 from clew.datasets.schema import Shaped, shape
-from clew.entities import Column, Cuts, DatasetDeclaration, KnownKeys, Part, Snapshot
+from clew.datasets.spill import Batches, shape_batches
+from clew.entities import Column, Cuts, DatasetDeclaration, KnownKeys, Part, RowRange, Snapshot
 from clew.errors import NotFound, StoreTooNew
 from clew.storage import Reader, Store, Transaction, Where, link
 
@@ -42,7 +43,7 @@ class Dataset:
 def take_snapshot(
     store: Store,
     declaration: DatasetDeclaration,
-    table: pa.Table,
+    table: pa.Table | Batches,
     *,
     source: str,
     code: str | None,
@@ -58,7 +59,9 @@ def take_snapshot(
     Parameters
     ----------
     table
-        What the dataset's function returned; see `prepare` for what is asked of it.
+        What the dataset's function returned; see `prepare` for what is asked of it. Or a function that
+        gives it piece by piece, from the beginning whenever it is called: then it need not fit into
+        memory, but twice into the store's folder.
     source
         Where the rows came from, in words.
     code
@@ -74,8 +77,8 @@ def take_snapshot(
             dataset, newest = _find_dataset(reader, declaration.name), _newest(reader, declaration.name)
         code_changed = dataset is not None and dataset.code != code
         declared = dataset.columns if dataset else None
-        shaped = shape(table, declaration, declared, may_change=code_changed)
-        kept = _keep(store, shaped, declaration, newest)
+        with _shaped(store, table, declaration, declared, may_change=code_changed) as shaped:
+            kept = _keep(store, shaped, declaration, newest)
         snapshot = _described(declaration, shaped.columns, kept, source=source, code=code, now=now)
         with store.write() as tx:
             if _record(tx, snapshot, dataset):
@@ -86,7 +89,7 @@ def take_snapshot(
 def append_rows(
     store: Store,
     declaration: DatasetDeclaration,
-    table: pa.Table,
+    table: pa.Table | Batches,
     *,
     source: str,
     code: str | None,
@@ -102,7 +105,8 @@ def append_rows(
     Parameters
     ----------
     table
-        The new rows alone, as `prepare` asks of them.
+        The new rows alone, as `prepare` asks of them, or piece by piece as for `take_snapshot`. Those that
+        are late by much are sorted in memory with all rows behind the first of them.
     source, code
         As for `take_snapshot`.
 
@@ -116,21 +120,52 @@ def append_rows(
         with store.read() as reader:
             dataset, newest = _find_dataset(reader, declaration.name), _newest(reader, declaration.name)
         declared = dataset.columns if dataset else None
-        shaped = shape(table, declaration, declared, is_whole=newest is None)
-        if newest is not None and goes_on(newest, declaration, shaped.columns, shaped.rows.num_rows):
-            shaped.refuse_twins(np.sort(key_hashes(shaped.rows[declaration.key])))
-            kept = keep_longer(store, newest, shaped.rows, declaration)
-        else:
-            if newest is not None:
-                whole = [read_rows(store, newest), shaped.rows]
-                table = pa.concat_tables(whole, promote_options="default")
-                shaped = shape(table, declaration, declared)
-            kept = _keep(store, shaped, declaration, newest)
+        with _shaped(store, table, declaration, declared, is_whole=newest is None) as shaped:
+            if newest is None:
+                kept = _keep(store, shaped, declaration, newest)
+            elif goes_on(newest, declaration, shaped.columns, shaped.rows.num_rows):
+                kept = keep_longer(store, newest, shaped, declaration)
+            else:
+                whole = _with_older(store, newest, shaped.rows)
+                with _shaped(store, whole, declaration, declared) as shaped:
+                    kept = _keep(store, shaped, declaration, newest)
         snapshot = _described(declaration, shaped.columns, kept, source=source, code=code, now=now)
         with store.write() as tx:
             if _newest(tx, declaration.name) == newest and _record(tx, snapshot, dataset):
                 return _recorded(tx, snapshot.dataset, snapshot.id)
         # Another process took a snapshot meanwhile: the rows are to follow that one.
+
+
+@contextmanager
+def _shaped(
+    store: Store,
+    table: pa.Table | Batches,
+    declaration: DatasetDeclaration,
+    declared: tuple[Column, ...] | None,
+    *,
+    may_change: bool = False,
+    is_whole: bool = True,
+) -> Iterator[Shaped]:
+    if isinstance(table, pa.Table):
+        yield shape(table, declaration, declared, may_change=may_change, is_whole=is_whole)
+        return
+    with store.scratch("rows") as scratch:
+        yield shape_batches(table, declaration, declared, scratch, may_change=may_change, is_whole=is_whole)
+
+
+def _with_older(store: Store, newest: Snapshot, rows: pa.Table) -> Batches:
+    """The rows of a snapshot and new ones, which may have more columns."""
+    ends = list(accumulate(part.n_rows for part in newest.parts))
+    ranges = [RowRange(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    empty = rows.slice(0, 0)
+
+    def pieces() -> Iterator[pa.Table]:
+        for each in ranges:
+            yield pa.concat_tables([empty, read_rows(store, newest, each)], promote_options="default")
+        older = read_rows(store, newest, RowRange(0, 0))
+        yield pa.concat_tables([empty, older, rows], promote_options="default")
+
+    return pieces
 
 
 def _keep(store: Store, shaped: Shaped, declaration: DatasetDeclaration, newest: Snapshot | None) -> Kept:
