@@ -7,9 +7,10 @@ what the command line and the server call.
 from __future__ import annotations
 
 import ast
+import glob
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +26,8 @@ import clew
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
 from clew.datasets import feature_names, from_frame, list_datasets, read_rows, read_source, take_snapshot
 from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
-from clew.errors import PackageError, ProjectError, UsageError, did_you_mean
+from clew.errors import NotFound, PackageError, ProjectError, UsageError, did_you_mean
+from clew.loop.appending import Appended, append_table
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, predict_batch
 from clew.loop.fitter import Fitter, Thread
@@ -201,6 +203,32 @@ class Workspace:
         code = self._code_of(version, self.store.folder / "code") if allow_code else None
         return load_package(folder, code_folder=code, expected_digest=version.package)
 
+    def append(self, dataset: str, file: str, *, where: Path, actor: str, is_dry: bool = False) -> Appended:
+        """Add the rows of a file to a dataset: see `clew.loop.appending.append_table`.
+
+        The dataset's function gets them as it gets the rows of its source. `file` starts at `where`.
+        """
+        path = str((where / file).resolve())
+        with self._child(_ignore, without={path}) as (child, tree, models):
+            by_dataset = {described.model.dataset.name: described for described in models}
+            if dataset not in by_dataset:
+                hint = did_you_mean(dataset, by_dataset)
+                raise NotFound(f"The project here declares no dataset {dataset!r}. {hint}")
+            described = by_dataset[dataset]
+            declaration = described.model.dataset
+            table = child.table(described.file, dataset, self._text_columns(dataset), source=path)
+            return append_table(
+                self.store,
+                declaration,
+                table,
+                file=file,
+                is_in_source=_names(declaration.source, self.settings.root, Path(path)),
+                code=tree.id,
+                actor=actor,
+                now=self._clock(),
+                is_dry=is_dry,
+            )
+
     def predict_batch(
         self, name: str, source: str, destination: Path, *, where: Path, actor: str
     ) -> BatchResult:
@@ -365,12 +393,17 @@ class Workspace:
         return take_snapshot(self.store, dataset, table, source=source, code=code, now=self._clock())
 
     @contextmanager
-    def _child(self, on_progress: OnProgress) -> Iterator[tuple[Child, CodeTree, list[Described]]]:
+    def _child(
+        self, on_progress: OnProgress, without: Set[str] = frozenset()
+    ) -> Iterator[tuple[Child, CodeTree, list[Described]]]:
         """A child that runs the captured code, and what that code declares."""
         if self._target is None:
             raise ProjectError("No project is open here; name a file, such as: clew try model.py")
         on_progress(Progress(0.0, sentence="capturing the code"))
-        known, guessed = self._known_sources(), _guessed_sources(self.settings.root, self._target.files)
+        known, guessed = (
+            self._known_sources() | without,
+            _guessed_sources(self.settings.root, self._target.files),
+        )
         with ExitStack() as stack:
             child, tree = self._captured(stack, known | guessed)
             described = child.describe(self._target.files)
@@ -486,6 +519,13 @@ def _source_of(node: ast.AST) -> str | None:
         return None
     source = node.args[0] if node.args else None
     return source.value if isinstance(source, ast.Constant) and isinstance(source.value, str) else None
+
+
+def _names(source: str | None, root: Path, file: Path) -> bool:
+    """Whether a source names this file."""
+    if source is None or "://" in source:
+        return False
+    return any(Path(found).resolve() == file for found in glob.glob(str(root / source), recursive=True))  # noqa: PTH207 - may be absolute
 
 
 def _chosen(models: Sequence[Described], name: str | None) -> Described:

@@ -1,14 +1,13 @@
 """Keeps a table several times the memory that this process may use, and tells how much that was.
 
 Arguments: the store's folder, how many rows, how many bytes of memory beyond what the start takes, and the
-source: ``order``, ``disorder``, or a Parquet or CSV file.
+source: ``order``, ``disorder``, ``whole`` for a table in memory, or a Parquet or CSV file.
 """
 
 from __future__ import annotations
 
 import resource
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,26 +55,29 @@ def pieces(n_rows: int, *, is_in_order: bool) -> Batches:
 
 
 def main(folder: str, n_rows: int, n_bytes: int, source: str) -> None:
-    # The room for a thread's stack counts as memory before it is used.
-    threading.stack_size(1 << 20)
     root = Path(folder)
     with open_store(Settings(root=root, store=root / ".clew"), now=NOW) as store:
         warm = declare("warm")
         take_snapshot(store, warm, many_rides(9), source="warm", code=None, now=NOW)
-        if source in ("order", "disorder"):
-            batches = pieces(n_rows, is_in_order=source == "order")
+        table: pa.Table | Batches
+        if source in ("order", "disorder", "whole"):
+            table = pieces(n_rows, is_in_order=source != "disorder")
         else:
-            batches = source_batches(source, root)
+            table = source_batches(source, root)
         limit = _n_bytes_of_data() + n_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        taken = take_snapshot(store, declare(), batches, source=source, code=None, now=NOW)
+        if source == "whole":
+            table = pa.concat_tables(table())
+        taken = take_snapshot(store, declare(), table, source=source, code=None, now=NOW)
         later = rides(10 * n_rows, 1000)
         grown = append_rows(store, declare(), lambda: [later], source=source, code=None, now=NOW)
-        print(taken.id, taken.n_rows, grown.n_rows)
+        sys.stdout.write(f"{taken.id} {taken.n_rows} {grown.n_rows}")
 
 
 def _n_bytes_of_data() -> int:
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData")]
+    [line] = [
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData")
+    ]
     return int(line.split()[1]) * 1024
 
 

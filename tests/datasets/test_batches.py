@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +33,7 @@ from clew.datasets.spill import Batches, shape_batches
 from clew.entities import Column
 from clew.errors import DataError, StoreError
 from clew.storage import Store, open_store
+from tests.datasets import larger_than_memory
 from tests.datasets.conftest import NOW
 from tests.datasets.rides import declare, many_rides
 from tests.datasets.tables import rechunked, tables
@@ -211,3 +214,41 @@ def test_a_full_disk_is_told_and_nothing_is_stored(store: Store, monkeypatch: py
     with pytest.raises(StoreError, match=r"No space left on device.*room for two copies"):
         take(store, pieces(many_rides(10), 5))
     assert list_snapshots(store) == []
+
+
+# -- memory --------------------------------------------------------------------------------------------
+
+# Rows of 110 bytes each: less than half of them fit.
+N_ROWS, MEMORY_BYTES = 1_000_000, 52 << 20
+
+
+def kept_in_little_memory(root: Path, source: str) -> subprocess.CompletedProcess[str]:
+    arguments = [str(root), str(N_ROWS), str(MEMORY_BYTES), source]
+    program = [sys.executable, "-m", "tests.datasets.larger_than_memory", *arguments]
+    # The room for a thread's stack counts as memory before it is used.
+    command = ["sh", "-c", 'ulimit -s 1024 && exec "$@"', "sh", *program]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path.cwd())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit what a process maps")
+def test_a_table_that_does_not_fit_into_memory_is_kept_all_the_same(tmp_path: Path) -> None:
+    read = larger_than_memory.pieces(N_ROWS, is_in_order=False)
+    first = next(iter(read()))
+    with (
+        pq.ParquetWriter(tmp_path / "rides.parquet", first.schema) as parquet,
+        pa.csv.CSVWriter(tmp_path / "rides.csv", first.schema) as csv,
+    ):
+        for piece in read():
+            parquet.write_table(piece)
+            csv.write_table(piece)
+    told = set()
+    for source in ("order", "disorder", "rides.parquet", "rides.csv"):
+        root = tmp_path if "." in source else tmp_path / source
+        root.mkdir(exist_ok=True)
+        done = kept_in_little_memory(root, source)
+        assert done.returncode == 0, (source, done.stderr)
+        told.add(done.stdout)
+        shutil.rmtree(root / ".clew")
+    [same] = told
+    assert same.split()[1:] == ["1000000", "1001000"]
+    assert "MemoryError" in kept_in_little_memory(tmp_path, "whole").stderr

@@ -121,8 +121,13 @@ def _family(arrow: pa.DataType) -> str:
     return str(arrow)
 
 
+def is_exact(values: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether these decimals are so small that whole numbers among them lost no digit."""
+    return not pc.any(pc.greater(pc.abs(values.cast(pa.float64())), _MAX_EXACT_FLOAT)).as_py()
+
+
 def _float_to_int(values: pa.Array) -> pa.Array:
-    if pc.any(pc.greater(pc.abs(values.cast(pa.float64())), _MAX_EXACT_FLOAT)).as_py():
+    if not is_exact(values):
         raise Misfit("may have lost digits as a float")
     return values.cast(pa.int64())
 

@@ -12,7 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clew.datasets.casts import INSTANT, KEPT_TYPES, SCHEMA_RULE, cast_column, kept_type, without_nan
+from clew.datasets.casts import (
+    INSTANT,
+    KEPT_TYPES,
+    SCHEMA_RULE,
+    cast_column,
+    is_exact,
+    kept_type,
+    without_nan,
+)
 from clew.datasets.complaints import MAX_NAMED_ROWS, named_rows, values_at
 from clew.datasets.hashes import Hashes, key_hashes
 from clew.entities import Column, DatasetDeclaration
@@ -231,14 +239,27 @@ def _missing(
 
 
 def _agreed(table: pa.Table, declaration: DatasetDeclaration, column: Column, may_change: bool) -> Column:
-    """The declared column, or what it has become when it may change and no longer fits."""
-    if not may_change:
+    """The declared column, or what it has become when it no longer fits and is wider, or may change."""
+    given = table[column.name]
+    wider = widened(column, given, declaration)
+    if not may_change and wider is None:
         return column
     try:
-        cast_column(table[column.name], column.name, KEPT_TYPES[column.type], declaration.timezone)
+        cast_column(given, column.name, KEPT_TYPES[column.type], declaration.timezone)
     except DataError:
-        return inferred(table[column.name], column.name, declaration)
+        return wider or inferred(given, column.name, declaration)
     return column
+
+
+def widened(column: Column, given: pa.ChunkedArray, declaration: DatasetDeclaration) -> Column | None:
+    """What the column becomes when these values do not fit: whole numbers become decimals, if anything.
+
+    Not the columns with a role: a key is no decimal, and a label has its classes. And not where the values
+    may be whole numbers that lost digits as decimals.
+    """
+    is_wider = column.type == "int64" and pa.types.is_floating(given.type) and is_exact(given)
+    has_role = column.name in _roles(declaration).values()
+    return Column(column.name, "double", column.is_categorical) if is_wider and not has_role else None
 
 
 def has_value(column: pa.ChunkedArray) -> bool:

@@ -3,34 +3,53 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import pyarrow as pa
 
+from clew.datasets.casts import KEPT_TYPES, cast_column
 from clew.datasets.keeping import Kept, goes_on, keep, keep_longer
 from clew.datasets.lookup import read_rows
 from clew.datasets.parts import FORMAT, n_rows_of
-from clew.datasets.schema import Shaped, shape
+from clew.datasets.schema import Shaped, refuse_known_keys, shape
 from clew.datasets.spill import Batches, shape_batches
 from clew.entities import Column, Cuts, DatasetDeclaration, KnownKeys, Part, RowRange, Snapshot
 from clew.errors import NotFound, StoreTooNew
 from clew.storage import Reader, Store, Transaction, Where, link
+
+log = logging.getLogger("clew.datasets")
 
 # Of the name, which is older than the way parts are cut, and stays when that changes.
 _ID_FORMAT = 0
 
 
 @dataclass(frozen=True, slots=True)
+class SchemaVersion:
+    """Columns that a dataset has or had, and the snapshot and code that they came with.
+
+    `snapshot` is None for the oldest version on record of a dataset older than these records.
+    """
+
+    number: int
+    columns: tuple[Column, ...]
+    since: datetime
+    snapshot: str | None = None
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """What is on record of a dataset.
 
-    `schema_version` counts how often its columns changed; `code` made the newest snapshot.
+    `schema_version` counts how often its columns changed; `code` made the newest snapshot; `schemas` are
+    the versions on record, the oldest first.
     """
 
     name: str
@@ -38,6 +57,11 @@ class Dataset:
     schema_version: int
     created_at: datetime
     code: str | None = None
+    schemas: tuple[SchemaVersion, ...] = ()
+
+
+OnRecord: TypeAlias = Callable[[Transaction, Snapshot], None]
+"""Called in the transaction that puts a snapshot on record."""
 
 
 def take_snapshot(
@@ -94,6 +118,7 @@ def append_rows(
     source: str,
     code: str | None,
     now: datetime,
+    on_record: OnRecord | None = None,
 ) -> Snapshot:
     """Keep the rows of the newest snapshot and new ones as a version of the dataset.
 
@@ -109,6 +134,8 @@ def append_rows(
         are late by much are sorted in memory with all rows behind the first of them.
     source, code
         As for `take_snapshot`.
+    on_record
+        What else is to be written when the snapshot is.
 
     Raises
     ------
@@ -126,12 +153,14 @@ def append_rows(
             elif goes_on(newest, declaration, shaped.columns, shaped.rows.num_rows):
                 kept = keep_longer(store, newest, shaped, declaration)
             else:
-                whole = _with_older(store, newest, shaped.rows)
+                whole = _with_older(store, newest, shaped, declaration)
                 with _shaped(store, whole, declaration, declared) as shaped:
                     kept = _keep(store, shaped, declaration, newest)
         snapshot = _described(declaration, shaped.columns, kept, source=source, code=code, now=now)
         with store.write() as tx:
             if _newest(tx, declaration.name) == newest and _record(tx, snapshot, dataset):
+                if on_record is not None:
+                    on_record(tx, snapshot)
                 return _recorded(tx, snapshot.dataset, snapshot.id)
         # Another process took a snapshot meanwhile: the rows are to follow that one.
 
@@ -153,19 +182,51 @@ def _shaped(
         yield shape_batches(table, declaration, declared, scratch, may_change=may_change, is_whole=is_whole)
 
 
-def _with_older(store: Store, newest: Snapshot, rows: pa.Table) -> Batches:
-    """The rows of a snapshot and new ones, which may have more columns."""
+def _with_older(store: Store, newest: Snapshot, shaped: Shaped, declaration: DatasetDeclaration) -> Batches:
+    """The rows of a snapshot and new ones, which may have more columns, or wider ones."""
     ends = list(accumulate(part.n_rows for part in newest.parts))
-    ranges = [RowRange(start, end) for start, end in zip([0, *ends], ends, strict=False)]
-    empty = rows.slice(0, 0)
+
+    def like_new(older: pa.Table, first_row: int) -> pa.Table:
+        columns = {}
+        for column in shaped.columns:
+            kind, name = KEPT_TYPES[column.type], column.name
+            nothing = pa.chunked_array([pa.nulls(older.num_rows, kind)])
+            there = older[name] if name in older.column_names else nothing
+            columns[name] = cast_column(there, name, kind, declaration.timezone, first_row)
+        return pa.table(columns)
 
     def pieces() -> Iterator[pa.Table]:
-        for each in ranges:
-            yield pa.concat_tables([empty, read_rows(store, newest, each)], promote_options="default")
-        older = read_rows(store, newest, RowRange(0, 0))
-        yield pa.concat_tables([empty, older, rows], promote_options="default")
+        for start, end in zip([0, *ends], ends, strict=False):
+            yield like_new(read_rows(store, newest, RowRange(start, end)), start)
+        yield shaped.rows
 
     return pieces
+
+
+def check_new_rows(
+    store: Store, declaration: DatasetDeclaration, table: pa.Table | Batches
+) -> tuple[int, tuple[Column, ...]]:
+    """Whether `append_rows` would take these rows, without storing anything.
+
+    Returns
+    -------
+    n_rows, columns
+        How many they are, and the columns that the dataset would have.
+
+    Raises
+    ------
+    DataError
+        As `append_rows` does.
+    """
+    with store.read() as reader:
+        dataset, newest = _find_dataset(reader, declaration.name), _newest(reader, declaration.name)
+    declared = dataset.columns if dataset else None
+    with _shaped(store, table, declaration, declared, is_whole=newest is None) as shaped:
+        shaped.refuse_twins(shaped.sorted_hashes(shaped.hashes()))
+        if newest is not None and newest.declaration is not None:
+            older = read_rows(store, newest, columns=[declaration.key]).column(0)
+            refuse_known_keys(shaped.rows[declaration.key], older, declaration.key)
+        return shaped.rows.num_rows, shaped.columns
 
 
 def _keep(store: Store, shaped: Shaped, declaration: DatasetDeclaration, newest: Snapshot | None) -> Kept:
@@ -317,12 +378,17 @@ def _declare(tx: Transaction, snapshot: Snapshot, dataset: Dataset | None) -> No
         "declaration": msgspec.to_builtins(snapshot.declaration),
         "code": snapshot.code,
     }
-    if dataset is None:
-        first = {"name": snapshot.dataset, "schema_version": 1, "created_at": snapshot.taken_at}
-        tx.insert("datasets", first | said)
+    if dataset is not None and dataset.columns == snapshot.columns:
+        tx.update("datasets", {"name": dataset.name}, said)
         return
-    version = dataset.schema_version + (dataset.columns != snapshot.columns)
-    tx.update("datasets", {"name": dataset.name}, said | {"schema_version": version})
+    number, before = (dataset.schema_version + 1, dataset.schemas) if dataset is not None else (1, ())
+    new = SchemaVersion(number, snapshot.columns, snapshot.taken_at, snapshot.id, snapshot.code)
+    said |= {"schema_version": number, "schemas": msgspec.to_builtins((*before, new))}
+    if dataset is None:
+        tx.insert("datasets", {"name": snapshot.dataset, "created_at": snapshot.taken_at} | said)
+        return
+    tx.update("datasets", {"name": dataset.name}, said)
+    log.info("columns changed", extra={"dataset": dataset.name, "schema_version": number})
 
 
 def _find_dataset(reader: Reader, name: str) -> Dataset | None:
@@ -332,7 +398,11 @@ def _find_dataset(reader: Reader, name: str) -> Dataset | None:
 
 def _dataset(row: Mapping[str, Any]) -> Dataset:
     columns = msgspec.convert(row["columns"], tuple[Column, ...])
-    return Dataset(row["name"], columns, row["schema_version"], row["created_at"], row["code"])
+    number, code = row["schema_version"], row["code"]
+    schemas = msgspec.convert(row["schemas"], tuple[SchemaVersion, ...] | None)
+    # Of a dataset older than these records, only the present columns are known.
+    schemas = schemas or (SchemaVersion(number, columns, row["created_at"], None, code),)
+    return Dataset(row["name"], columns, number, row["created_at"], code, schemas)
 
 
 def _newest(reader: Reader, dataset: str) -> Snapshot | None:

@@ -26,6 +26,7 @@ from clew.datasets.schema import (
     refuse_odd_names,
     require_roles,
     schema_of,
+    widened,
 )
 from clew.entities import Column, DatasetDeclaration
 from clew.errors import DataError, StoreError
@@ -158,9 +159,11 @@ class _Spill:
         try:
             return cast_column(column, name, self._types[name], zone, self._n_rows)
         except DataError:
-            if not self._may_change or name not in self._known:
+            known = self._known.get(name)
+            wider = widened(known, column, self._declaration) if known is not None else None
+            if known is None or (wider is None and not self._may_change):
                 raise
-            self._known[name] = inferred(column, name, self._declaration)
+            self._known[name] = wider or inferred(column, name, self._declaration)
             raise _Changed from None
 
     def _note(self, ordered: pa.Table, *, was_in_order: bool) -> None:

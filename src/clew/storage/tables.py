@@ -174,6 +174,7 @@ datasets = Table(
     _json("declaration"),
     _text("code"),
     _time("created_at", nullable=False),
+    _json("schemas"),
 )
 snapshots = Table(
     "snapshots",
