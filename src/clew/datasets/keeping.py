@@ -20,6 +20,7 @@ from clew.datasets.lookup import read_rows
 from clew.datasets.parts import (
     ROWS_A_BLOCK,
     PartStore,
+    are_same,
     at_once,
     block_digests,
     blocks_of,
@@ -47,9 +48,17 @@ class Kept:
 
 
 def keep(
-    store: Store, shaped: Shaped, declaration: DatasetDeclaration, newest: Snapshot | None, find: Find
+    store: Store,
+    shaped: Shaped,
+    declaration: DatasetDeclaration,
+    newest: Snapshot | None,
+    find: Find,
+    at_hand: pa.Table | None = None,
 ) -> Kept:
     """Store what is not there yet of a whole table.
+
+    `at_hand` are the rows of the newest snapshot, for who has them in memory: what a table has in common
+    with them need not be hashed.
 
     Raises
     ------
@@ -57,7 +66,7 @@ def keep(
         When a key is on several rows.
     """
     rows = shaped.rows
-    blocks, n_same = _compared(rows, newest)
+    blocks, n_same = _compared(rows, newest, at_hand)
     there = find(blocks)
     if there is not None:
         return Kept(there.parts, blocks, there.cuts, there.first_time, there.last_time, there.keys)
@@ -207,8 +216,14 @@ class _Longer:
         return n_older > 0 and is_ascending(keys) and bool(pc.equal(keys[n_older], added[0]).as_py())
 
 
-def _compared(rows: pa.Table, newest: Snapshot | None) -> tuple[tuple[str, ...], int]:
+def _compared(
+    rows: pa.Table, newest: Snapshot | None, at_hand: pa.Table | None
+) -> tuple[tuple[str, ...], int]:
     """The blocks of a table, and how many leading rows it has in common with the newest snapshot at least."""
+    if newest is not None and at_hand is not None and are_same(at_hand, rows.slice(0, newest.n_rows)):
+        n_blocks = newest.n_rows // ROWS_A_BLOCK
+        changed = block_digests(rows.slice(n_blocks * ROWS_A_BLOCK))
+        return (*newest.blocks[:n_blocks], *changed), newest.n_rows
     pieces = blocks_of(rows)
     if newest is None or not newest.n_rows or newest.n_rows > rows.num_rows:
         blocks = at_once(content_digest, pieces)

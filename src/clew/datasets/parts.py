@@ -121,6 +121,13 @@ def _has_same_rows(objects: ObjectStore, part: Part, rows: pa.Table) -> bool:
         return False
 
 
+def are_same(some: pa.Table, others: pa.Table) -> bool:
+    """Whether two tables have the same rows in the same order, bit by bit."""
+    if some.num_rows != others.num_rows or not some.schema.equals(others.schema):
+        return False
+    return all(at_once(lambda name: _bits(some[name]).equals(_bits(others[name])), some.column_names))
+
+
 def _bits(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Decimals as the whole numbers of the same bits: to Arrow 0.0 and -0.0 are equal."""
     if not pa.types.is_float64(column.type):

@@ -57,9 +57,7 @@ def show_appended(appended: Appended, file: str) -> None:
         say(f"Its columns change, to version {appended.schema_version}: {_named(appended.new_columns)}.")
     if not appended.is_in_source:
         source = appended.source or "The function that the dataset is read with"
-        say(
-            f"{source} does not name {file}. Add these rows there too: the next reading makes the table anew."
-        )
+        say(f"{source} does not name {file}. Put the rows there, too: read again, it is the whole table.")
 
 
 def _named(columns: tuple[Column, ...]) -> str:
