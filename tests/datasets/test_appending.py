@@ -54,8 +54,8 @@ def test_what_is_appended_is_kept_as_the_whole_table_would_be(
     tmp_path: Any, data: st.DataObject, n_first: int, n_late: int
 ) -> None:
     rides = many_rides(100_000)
+    n_late = n_late if n_first > n_late else 0
     late = data.draw(st.lists(st.integers(0, n_first - 1), min_size=n_late, max_size=n_late, unique=True))
-    late = late if n_first > n_late else []
     steps = sorted(data.draw(st.lists(st.integers(n_first, 100_000), max_size=3, unique=True)))
     there = np.ones(100_000, bool)
     there[late] = False
