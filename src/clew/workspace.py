@@ -6,8 +6,6 @@ what the command line and the server call.
 
 from __future__ import annotations
 
-import ast
-import glob
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -26,8 +24,8 @@ import clew
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
 from clew.datasets import feature_names, from_frame, list_datasets, read_rows, read_source, take_snapshot
 from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
-from clew.errors import NotFound, PackageError, ProjectError, UsageError, did_you_mean
-from clew.loop.appending import Appended, append_table
+from clew.errors import PackageError, ProjectError, UsageError, did_you_mean
+from clew.loop.appending import Appended, append_file
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, predict_batch
 from clew.loop.fitter import Fitter, Thread
@@ -72,6 +70,7 @@ from clew.tracking import (
 )
 from clew.tracking.children import variables_of_children
 from clew.training import Child, Described
+from clew.training.declared_sources import guessed_sources
 
 Clock = Callable[[], datetime]
 
@@ -204,25 +203,17 @@ class Workspace:
         return load_package(folder, code_folder=code, expected_digest=version.package)
 
     def append(self, dataset: str, file: str, *, where: Path, actor: str, is_dry: bool = False) -> Appended:
-        """Add the rows of a file to a dataset: see `clew.loop.appending.append_table`.
-
-        The dataset's function gets them as it gets the rows of its source. `file` starts at `where`.
-        """
+        """Add the rows of a file, named from `where`: see `clew.loop.appending.append_file`."""
         path = str((where / file).resolve())
         with self._child(_ignore, without={path}) as (child, tree, models):
-            by_dataset = {described.model.dataset.name: described for described in models}
-            if dataset not in by_dataset:
-                hint = did_you_mean(dataset, by_dataset)
-                raise NotFound(f"The project here declares no dataset {dataset!r}. {hint}")
-            described = by_dataset[dataset]
-            declaration = described.model.dataset
-            table = child.table(described.file, dataset, self._text_columns(dataset), source=path)
-            return append_table(
+            return append_file(
                 self.store,
-                declaration,
-                table,
-                file=file,
-                is_in_source=_names(declaration.source, self.settings.root, Path(path)),
+                child,
+                models,
+                dataset,
+                Path(path),
+                named=file,
+                root=self.settings.root,
                 code=tree.id,
                 actor=actor,
                 now=self._clock(),
@@ -402,7 +393,7 @@ class Workspace:
         on_progress(Progress(0.0, sentence="capturing the code"))
         known, guessed = (
             self._known_sources() | without,
-            _guessed_sources(self.settings.root, self._target.files),
+            guessed_sources(self.settings.root, self._target.files),
         )
         with ExitStack() as stack:
             child, tree = self._captured(stack, known | guessed)
@@ -494,38 +485,6 @@ class Workspace:
 
 def _ignore(_: Progress) -> None:
     """Progress that nobody watches."""
-
-
-def _guessed_sources(root: Path, files: Sequence[str]) -> set[str]:
-    """Paths that the project's files give to ``@clew.dataset`` in plain text: most likely what they declare.
-
-    A right guess saves a second capture and a second process; a wrong one only costs these.
-    """
-    guessed: set[str] = set()
-    for file in files:
-        path = root / file
-        if path.is_file():
-            try:
-                tree = ast.parse(path.read_bytes())
-            except (SyntaxError, ValueError):
-                continue  # the child will say what is wrong with the file, in the user's own lines
-            guessed |= {source for node in ast.walk(tree) if (source := _source_of(node)) is not None}
-    return guessed
-
-
-def _source_of(node: ast.AST) -> str | None:
-    """The path in a call such as ``clew.dataset("rides.parquet", …)``."""
-    if not isinstance(node, ast.Call) or ast.unparse(node.func).rpartition(".")[2] != "dataset":
-        return None
-    source = node.args[0] if node.args else None
-    return source.value if isinstance(source, ast.Constant) and isinstance(source.value, str) else None
-
-
-def _names(source: str | None, root: Path, file: Path) -> bool:
-    """Whether a source names this file."""
-    if source is None or "://" in source:
-        return False
-    return any(Path(found).resolve() == file for found in glob.glob(str(root / source), recursive=True))  # noqa: PTH207 - may be absolute
 
 
 def _chosen(models: Sequence[Described], name: str | None) -> Described:
