@@ -397,3 +397,15 @@ def test_a_label_and_a_key_stay_whole_numbers() -> None:
     assert "row 1 (0.5)" in str(refused(rides(y=[1.0, 0.5, 1.0, 0.0]), DECLARED))
     declared = (DECLARED[0], Column("id", "int64"), *DECLARED[2:])
     assert "row 2 (0.5)" in str(refused(rides(id=[1.0, 2.0, 0.5, 3.0]), declared))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("id", "is no key"), ("y", "where the label is not known make it null")]
+)
+def test_an_empty_text_is_neither_a_key_nor_a_label(name: str, words: str) -> None:
+    columns: dict[str, Any] = {name: ["a", "b", "c", ""]}
+    error = refused(rides(**columns))
+    assert "is an empty text in row 3" in str(error)
+    assert words in str(error)
+    assert (error.column, error.rows) == (name, (3,))
+    assert prepare(rides(y=["a", "b", "c", None]), declare())[0].num_rows == 4

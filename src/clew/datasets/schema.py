@@ -142,7 +142,7 @@ def shape(
     arrays = [cast_column(table[c.name], c.name, KEPT_TYPES[c.type], zone) for c in columns]
     schema = pa.schema([(c.name, KEPT_TYPES[c.type]) for c in columns])
     prepared = pa.table(arrays, schema=schema)
-    refuse_nulls(prepared, declaration)
+    refuse_nameless(prepared, declaration)
     if is_whole:
         refuse_no_labels(prepared, declaration.label)
     return Shaped(in_order(prepared, declaration), columns, prepared, declaration.key)
@@ -307,13 +307,20 @@ def _refuse_key_type(name: str, kept: pa.DataType) -> None:
 # -- rows ----------------------------------------------------------------------------------------------
 
 
-def refuse_nulls(table: pa.Table, declaration: DatasetDeclaration, first_row: int = 0) -> None:
-    """Refuse rows without a time or a key; `first_row` is the position of the first one."""
-    time, key = declaration.time, declaration.key
+def refuse_nameless(table: pa.Table, declaration: DatasetDeclaration, first_row: int = 0) -> None:
+    """Refuse rows without a time or a key, and labels that say nothing.
+
+    `first_row` is the position in the whole table of the first one.
+    """
+    time, key, label = declaration.time, declaration.key, declaration.label
     mend = "A row without a time cannot be placed; drop it"
     _refuse_nulls(table[time], f"time={time!r} is null", time, mend, first_row)
     mend = "A row without a key cannot get its label; drop it"
     _refuse_nulls(table[key], f"key={key!r} is null", key, mend, first_row)
+    mend = "no key, so the row cannot get its label; drop it"
+    _refuse_empty_text(table[key], f"key={key!r}", key, mend, first_row)
+    mend = "no class; where the label is not known make it null"
+    _refuse_empty_text(table[label], f"label={label!r}", label, mend, first_row)
 
 
 def _refuse_nulls(column: pa.ChunkedArray, what: str, name: str, mend: str, first_row: int) -> None:
@@ -321,6 +328,20 @@ def _refuse_nulls(column: pa.ChunkedArray, what: str, name: str, mend: str, firs
         rows = (np.flatnonzero(column.is_null().to_numpy()) + first_row).tolist()
         raise DataError(
             f"{what} in {named_rows(rows)}. {mend} in the dataset function, or correct the source.",
+            column=name,
+            rows=rows[:MAX_NAMED_ROWS],
+        )
+
+
+def _refuse_empty_text(column: pa.ChunkedArray, what: str, name: str, mend: str, first_row: int) -> None:
+    if not pa.types.is_string(column.type):
+        return
+    is_empty = pc.fill_null(pc.equal(column, ""), False)
+    if pc.any(is_empty).as_py():
+        rows = (np.flatnonzero(is_empty.to_numpy()) + first_row).tolist()
+        raise DataError(
+            f"{what} is an empty text in {named_rows(rows)}, which is {mend} in the dataset function, or"
+            " correct the source.",
             column=name,
             rows=rows[:MAX_NAMED_ROWS],
         )

@@ -21,8 +21,8 @@ from clew.datasets.schema import (
     in_order,
     inferred,
     refuse_empty,
+    refuse_nameless,
     refuse_no_labels,
-    refuse_nulls,
     refuse_odd_names,
     require_roles,
     schema_of,
@@ -126,7 +126,7 @@ class _Spill:
         elif given.schema.remove_metadata() != self._given:
             raise ValueError(f"batches differ in their columns: {self._given} and {given.schema}")
         rows = self._cast(given)
-        refuse_nulls(rows, self._declaration, self._n_rows)
+        refuse_nameless(rows, self._declaration, self._n_rows)
         self._n_rows += rows.num_rows
         ordered = in_order(rows, self._declaration).combine_chunks()
         self._note(ordered, was_in_order=ordered.num_rows == 1 or ordered.equals(rows))
