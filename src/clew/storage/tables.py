@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-STORE_VERSION = 8
+STORE_VERSION = 5
 
 
 def stored_time(moment: datetime) -> str:
