@@ -309,6 +309,23 @@ class Snapshot:
     cuts: Cuts | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FolderSnapshot:
+    """One immutable version of a folder of files, named by its content.
+
+    `manifest` is the object that lists its files, `packs` those that hold their contents.
+    """
+
+    dataset: str
+    id: str
+    manifest: str
+    packs: tuple[str, ...]
+    n_files: int
+    n_bytes: int
+    taken_at: datetime
+    source: str
+
+
 # -- tracking ----------------------------------------------------------------------------------------
 
 RunStatus: TypeAlias = Literal["running", "finished", "failed"]
