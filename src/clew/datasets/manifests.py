@@ -116,8 +116,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
     ]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
     sink = pa.BufferOutputStream()
-    uncompressible = {"use_dictionary": ["kind"], "compression": "zstd"}
-    pq.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA), sink, **uncompressible)
+    options = {"use_dictionary": ["kind"], "compression": "zstd"}
+    pq.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA), sink, **options)
     content: bytes = sink.getvalue().to_pybytes()
     return content
 
