@@ -234,7 +234,10 @@ class DatasetDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class ModelDeclaration:
-    """What ``@clew.model`` says, without the function. `params` are its keyword defaults."""
+    """What ``@clew.model`` says, without the function.
+
+    `params` are its keyword defaults, `files` the folders it learns from by name.
+    """
 
     name: str
     dataset: DatasetDeclaration
@@ -251,6 +254,7 @@ class ModelDeclaration:
     memory_limit_bytes: int | None = None
     allow_code: bool = False
     min_requests: int = 20
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:

@@ -29,6 +29,7 @@ from clew.errors import PackageError, ProjectError, UsageError, did_you_mean
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, predict_batch
 from clew.loop.fitter import Fitter, Thread
+from clew.loop.folders import by_name, folders_of_model
 from clew.loop.history import History
 from clew.loop.jobs import Job, handed_back, open_job, record, restarted
 from clew.loop.live.lived import lived
@@ -343,11 +344,14 @@ class Workspace:
             warming = stack.enter_context(ThreadPoolExecutor(1)).submit(checker.describe, [described.file])
             snapshot = self._snapshot(child, described, tree.id)
             table = read_rows(self.store, snapshot)
-            child.use(table, declaration, described.file, snapshot.columns)
+            laid = stack.enter_context(
+                folders_of_model(self.store, declaration, self.settings.root, self._clock())
+            )
+            child.use(table, declaration, described.file, snapshot.columns, by_name(laid))
             features = feature_names(snapshot.columns, declaration.dataset, declaration.not_features)
             history = History.of(declaration, table, features)
             warming.result()
-            checker.use(table, declaration, described.file, snapshot.columns)
+            checker.use(table, declaration, described.file, snapshot.columns, by_name(laid))
             thread = Thread(
                 snapshot=snapshot,
                 code=tree.id,
@@ -355,6 +359,7 @@ class Workspace:
                 params=self._params(declaration, params),
                 seed=seed,
                 owner=this_owner(),
+                folders=tuple(laid),
             )
             yield Prepared(described, child, checker, history, thread, len(models))
 
@@ -374,7 +379,7 @@ class Workspace:
         with ExitStack() as stack:
             child, tree = self._captured(stack, known | guessed)
             described = child.describe(self._target.files)
-            declared = {d.model.dataset.source for d in described if d.model.dataset.source is not None}
+            declared = {source for each in described for source in _declared_sources(each.model)}
             if (declared | known) != (guessed | known):
                 # Declared data is never captured, other files are; only now is it known which is which.
                 child.close()
@@ -392,8 +397,8 @@ class Workspace:
 
     def _known_sources(self) -> set[str]:
         with self.store.read() as reader:
-            rows = reader.find("datasets")
-        sources = (row["declaration"].get("source") for row in rows)
+            rows, folders = reader.find("datasets"), reader.find("folder_log")
+        sources = [row["declaration"].get("source") for row in rows] + [row["source"] for row in folders]
         return {source for source in sources if source}
 
     def _text_columns(self, dataset: str) -> list[str]:
@@ -439,6 +444,7 @@ class Workspace:
             thread.environment,
             {name: param.value for name, param in thread.params.items()},
             thread.seed,
+            [folder.id for folder in thread.folders],
             *more,
         ]
         identity = hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()[:16]
@@ -464,7 +470,7 @@ def _ignore(_: Progress) -> None:
 
 
 def _guessed_sources(root: Path, files: Sequence[str]) -> set[str]:
-    """Paths that the project's files give to ``@clew.dataset`` in plain text: most likely what they declare.
+    """Paths that the project's files give to decorators in plain text: most likely what they declare.
 
     A right guess saves a second capture and a second process; a wrong one only costs these.
     """
@@ -476,16 +482,30 @@ def _guessed_sources(root: Path, files: Sequence[str]) -> set[str]:
                 tree = ast.parse(path.read_bytes())
             except (SyntaxError, ValueError):
                 continue  # the child will say what is wrong with the file, in the user's own lines
-            guessed |= {source for node in ast.walk(tree) if (source := _source_of(node)) is not None}
+            guessed |= {source for node in ast.walk(tree) for source in _sources_of(node)}
     return guessed
 
 
-def _source_of(node: ast.AST) -> str | None:
-    """The path in a call such as ``clew.dataset("rides.parquet", …)``."""
-    if not isinstance(node, ast.Call) or ast.unparse(node.func).rpartition(".")[2] != "dataset":
-        return None
-    source = node.args[0] if node.args else None
-    return source.value if isinstance(source, ast.Constant) and isinstance(source.value, str) else None
+def _declared_sources(model: ModelDeclaration) -> Iterator[str]:
+    if model.dataset.source is not None:
+        yield model.dataset.source
+    yield from model.files.values()
+
+
+def _sources_of(node: ast.AST) -> Iterator[str]:
+    """The paths in calls such as ``clew.dataset("rides.parquet")`` and ``clew.model(files="images")``."""
+    if not isinstance(node, ast.Call):
+        return
+    called = ast.unparse(node.func).rpartition(".")[2]
+    given: Sequence[ast.expr | None] = []
+    if called == "dataset":
+        given = node.args[:1]
+    elif called == "model":
+        files = [word.value for word in node.keywords if word.arg == "files"]
+        given = [each for file in files for each in (file.values if isinstance(file, ast.Dict) else [file])]
+    for source in given:
+        if isinstance(source, ast.Constant) and isinstance(source.value, str):
+            yield source.value
 
 
 def _chosen(models: Sequence[Described], name: str | None) -> Described:

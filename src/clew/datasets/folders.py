@@ -60,6 +60,7 @@ def take_folder(
     folder: Path,
     *,
     now: datetime,
+    source: str | None = None,
     is_verified: bool = False,
     witness: Witness | None = None,
 ) -> TakenFolder:
@@ -71,6 +72,8 @@ def take_folder(
 
     Parameters
     ----------
+    source
+        What to say of where the files lie; by default the folder's path.
     is_verified
         Read every file, whatever it looks like, and check every pack; what is damaged is stored again.
     witness
@@ -94,7 +97,8 @@ def take_folder(
         return TakenFolder(before, before, 0)
     work = _Work(store, top, _kept_contents(store, before, top if is_verified else None))
     seen = work.read(seen, index.known() if index else {})
-    snapshot = _kept(store, work.manifest(seen), name, folder, now, is_verified)
+    where = source or str(folder)
+    snapshot = _kept(store, name, work.manifest(seen), now=now, source=where, is_verified=is_verified)
     with store.write() as tx:
         if _record(tx, snapshot) and witness:
             witness(tx, snapshot)
@@ -144,7 +148,7 @@ class _Work:
 
 
 def _kept(
-    store: Store, manifest: Manifest, name: str, folder: Path, now: datetime, is_verified: bool
+    store: Store, name: str, manifest: Manifest, *, now: datetime, source: str, is_verified: bool
 ) -> FolderSnapshot:
     """The snapshot of these files; the one on record, if nothing of it was lost."""
     identity = folder_id(name, manifest.entries)
@@ -155,7 +159,7 @@ def _kept(
         return there
     digest = store.objects.put(encode_manifest(manifest))
     sizes = (manifest.n_files, manifest.n_bytes)
-    return FolderSnapshot(name, identity, digest, manifest.packs, *sizes, taken_at=now, source=str(folder))
+    return FolderSnapshot(name, identity, digest, manifest.packs, *sizes, taken_at=now, source=source)
 
 
 def _refuse_name(store: Store, name: str) -> None:

@@ -84,12 +84,14 @@ def list_project_files(
         When there are too many files for a project's code.
     """
     other = {path for path in (_below(root, str(folder)) for folder in not_project) if path}
+    excluded = _expand(root, exclude)
+    # Of a folder that is data not even the names are looked at: it may hold more than any project's code.
+    other |= {path for path in excluded if (root / path).is_dir()}
     git = _ask_git(root)
     tracked = git.tracked if git else []
     untracked = _without_ignored(git.untracked if git else _walk(root, other), other)
     if len(tracked) + len(untracked) > MOST_FILES:
         raise _too_many(root)
-    excluded = _expand(root, exclude)
     reasons = {path: reason for path in (*tracked, *untracked) if (reason := _refused(path, excluded))}
     kept, kept_untracked = (
         tuple(sorted(path for path in paths if path not in reasons)) for paths in (tracked, untracked)
