@@ -23,11 +23,11 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
@@ -149,6 +149,7 @@ class Round:
         self._order = [*names[number % len(names) :], *names[: number % len(names)]]
         self._tools, self._rows, self._files, self._folder = tools, rows, files, folder
         self.found: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        self.cpu: defaultdict[str, dict[str, float]] = defaultdict(dict)
 
     def run(self) -> None:
         rows, n, step = self._rows, self._rows.n_first, self._rows.n_step
@@ -187,12 +188,13 @@ class Round:
             folder.mkdir(parents=True)
             self._tools[name].ask("begin", folder=str(folder))
 
-    def _do(self, do: str, given: dict[str, Any]) -> dict[str, float | None]:
-        return {name: self._tools[name].ask(do, **given)["seconds"] for name in self._order}
+    def _do(self, do: str, given: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        return {name: self._tools[name].ask(do, **given) for name in self._order}
 
     def _time(self, name: str, do: str, given: dict[str, Any], but: tuple[str, ...] = ()) -> None:
-        taken = {tool: seconds for tool, seconds in self._do(do, given).items() if seconds is not None}
-        self.found[name] = {tool: seconds for tool, seconds in taken.items() if tool not in but}
+        for tool, taken in self._do(do, given).items():
+            if taken["seconds"] is not None and tool not in but:
+                self.found[name][tool], self.cpu[name][tool] = taken["seconds"], taken["cpu"]
 
     def _bytes(self) -> dict[str, int]:
         return {name: self._tools[name].ask("bytes")["bytes"] for name in self._order}
@@ -205,7 +207,7 @@ class Round:
 def main() -> None:
     is_smoke = "--smoke" in sys.argv
     table = loans(60_000 if is_smoke else 1_080_000)
-    rounds = []
+    rounds, cpu_rounds = [], []
     with tempfile.TemporaryDirectory() as name, programs(with_peers=not is_smoke) as tools:
         folder = Path(name)
         with pa.OSFile(str(folder / "table"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
@@ -220,10 +222,13 @@ def main() -> None:
             )
             one.run()
             rounds.append(one.found)
+            cpu_rounds.append(one.cpu)
             print(f"round {number + 1} done", file=sys.stderr, flush=True)
         sizes = {each: (folder / f"{each}.parquet").stat().st_size for each in ("first", "grown")}
-    ratios = ratios_of(rounds, sizes)
+    ratios, cpu = time_ratios(rounds) | byte_ratios(rounds, sizes), time_ratios(cpu_rounds)
     show(ratios)
+    print("\nOf the processors' time:")
+    show(cpu)
     whole = dict(ratios["bytes after 4 appends, whole table"])
     skipped = "the peers were skipped: they need a package index" if is_smoke else ""
     result = {
@@ -235,6 +240,7 @@ def main() -> None:
         "peers": whole,
         "details": {
             "ratios": ratios,
+            "ratios_of_processor_time": cpu,
             "versions": [pins for _, *pins in PEERS.values()],
             "n_rounds": len(rounds),
         },
@@ -242,9 +248,10 @@ def main() -> None:
     print(json.dumps(result, ensure_ascii=False))
 
 
-def ratios_of(
-    rounds: list[defaultdict[str, dict[str, float]]], sizes: dict[str, int]
-) -> dict[str, dict[str, float]]:
+Rounds: TypeAlias = Sequence[Mapping[str, Mapping[str, float]]]
+
+
+def time_ratios(rounds: Rounds) -> dict[str, dict[str, float]]:
     """For each step what each tool took to what the floor took, the median of the rounds."""
     found = {}
     floors = {"read_old": "read_old", "files": "files", "files_again": "files"}
@@ -255,6 +262,12 @@ def ratios_of(
             for tool in rounds[0][step]
             if tool != "plain"
         }
+    return {told: tools for told, tools in found.items() if tools}
+
+
+def byte_ratios(rounds: Rounds, sizes: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    """For each step what each tool keeps to the bytes of one Parquet file."""
+    found = {}
     for told, step in BYTES.items():
         size = sizes["grown" if step in ("bytes_whole", "bytes_alone") else "first"]
         found[told] = {

@@ -6,7 +6,6 @@ what the command line and the server call.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,6 +69,7 @@ from clew.tracking import (
     this_owner,
 )
 from clew.tracking.children import variables_of_children
+from clew.tracking.sources import declared_sources, guessed_sources
 from clew.training import Child, Described
 
 Clock = Callable[[], datetime]
@@ -375,11 +375,11 @@ class Workspace:
         if self._target is None:
             raise ProjectError("No project is open here; name a file, such as: clew try model.py")
         on_progress(Progress(0.0, sentence="capturing the code"))
-        known, guessed = self._known_sources(), _guessed_sources(self.settings.root, self._target.files)
+        known, guessed = self._known_sources(), guessed_sources(self.settings.root, self._target.files)
         with ExitStack() as stack:
             child, tree = self._captured(stack, known | guessed)
             described = child.describe(self._target.files)
-            declared = {source for each in described for source in _declared_sources(each.model)}
+            declared = {source for each in described for source in declared_sources(each.model)}
             if (declared | known) != (guessed | known):
                 # Declared data is never captured, other files are; only now is it known which is which.
                 child.close()
@@ -467,45 +467,6 @@ class Workspace:
 
 def _ignore(_: Progress) -> None:
     """Progress that nobody watches."""
-
-
-def _guessed_sources(root: Path, files: Sequence[str]) -> set[str]:
-    """Paths that the project's files give to decorators in plain text: most likely what they declare.
-
-    A right guess saves a second capture and a second process; a wrong one only costs these.
-    """
-    guessed: set[str] = set()
-    for file in files:
-        path = root / file
-        if path.is_file():
-            try:
-                tree = ast.parse(path.read_bytes())
-            except (SyntaxError, ValueError):
-                continue  # the child will say what is wrong with the file, in the user's own lines
-            guessed |= {source for node in ast.walk(tree) for source in _sources_of(node)}
-    return guessed
-
-
-def _declared_sources(model: ModelDeclaration) -> Iterator[str]:
-    if model.dataset.source is not None:
-        yield model.dataset.source
-    yield from model.files.values()
-
-
-def _sources_of(node: ast.AST) -> Iterator[str]:
-    """The paths in calls such as ``clew.dataset("rides.parquet")`` and ``clew.model(files="images")``."""
-    if not isinstance(node, ast.Call):
-        return
-    called = ast.unparse(node.func).rpartition(".")[2]
-    given: Sequence[ast.expr | None] = []
-    if called == "dataset":
-        given = node.args[:1]
-    elif called == "model":
-        files = [word.value for word in node.keywords if word.arg == "files"]
-        given = [each for file in files for each in (file.values if isinstance(file, ast.Dict) else [file])]
-    for source in given:
-        if isinstance(source, ast.Constant) and isinstance(source.value, str):
-            yield source.value
 
 
 def _chosen(models: Sequence[Described], name: str | None) -> Described:

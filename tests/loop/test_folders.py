@@ -1,4 +1,4 @@
-"""Models that learn from folders of files beside their rows: which version each run had, and again from it."""
+"""Models that learn from folders of files beside their rows: the version each run had, and again from it."""
 
 from __future__ import annotations
 
