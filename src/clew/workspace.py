@@ -69,7 +69,7 @@ from clew.tracking import (
     this_owner,
 )
 from clew.tracking.children import variables_of_children
-from clew.training import Child, Described
+from clew.training import ArtifactLimits, Child, Described
 
 Clock = Callable[[], datetime]
 
@@ -172,7 +172,9 @@ class Workspace:
         with ExitStack() as stack:
             child, tree, described = stack.enter_context(self._child(_ignore))
             child.close()  # each model's workshop starts its own when it needs one
-            project = CapturedProject(self.settings.root, tree.id, child.code_folder, tuple(described))
+            project = CapturedProject(
+                self.settings.root, tree.id, child.code_folder, tuple(described), self._artifact_limits
+            )
             around = Surroundings(
                 store=self.store,
                 settings=self.settings,
@@ -265,6 +267,7 @@ class Workspace:
             original,
             root=self.settings.root,
             python=None if is_here else self._recorded_python(original.run, report),
+            artifact_limits=self._artifact_limits,
             clock=self._clock,
             on_progress=report,
         )
@@ -338,7 +341,7 @@ class Workspace:
             declaration = described.model
             on_progress(Progress(0.0, sentence=f"reading {declaration.dataset.name}"))
             scratch = stack.enter_context(self.store.scratch("checker"))
-            checker = stack.enter_context(Child.start(child.code_folder, self.settings.root, scratch))
+            checker = stack.enter_context(self._start(child.code_folder, scratch))
             # It imports the project's libraries, which takes seconds, while the table is read.
             warming = stack.enter_context(ThreadPoolExecutor(1)).submit(checker.describe, [described.file])
             snapshot = self._snapshot(child, described, tree.id)
@@ -387,8 +390,18 @@ class Workspace:
         tree = capture_code(self.store, self.settings.root, exclude=sorted(sources), now=now)
         folder = stack.enter_context(self.store.scratch("code"))
         materialise_code(self.store, tree.id, folder / "code")
-        child = stack.enter_context(Child.start(folder / "code", self.settings.root, folder))
+        child = stack.enter_context(self._start(folder / "code", folder))
         return child, tree
+
+    def _start(self, code: Path, scratch: Path) -> Child:
+        return Child.start(code, self.settings.root, scratch, artifact_limits=self._artifact_limits)
+
+    @property
+    def _artifact_limits(self) -> ArtifactLimits:
+        limits = self.settings.tracking
+        return ArtifactLimits(
+            limits.max_artifact_bytes, limits.max_run_artifact_bytes, limits.max_run_artifacts
+        )
 
     def _known_sources(self) -> set[str]:
         with self.store.read() as reader:

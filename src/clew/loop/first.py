@@ -16,6 +16,8 @@ from clew.errors import UsageError
 from clew.loop.baselines import dummy_loss
 from clew.loop.fitter import Fitter, Packaged
 from clew.loop.gate import GateFacts, hold_gate
+from clew.loop.held_out import HeldOut, Rehearsed
+from clew.loop.held_out import rehearsed as measured
 from clew.loop.history import History, as_moment
 from clew.loop.policy import WINDOW_SHARE, Policy, quarter_rows, tick_length, window_rows
 from clew.loop.release import (
@@ -91,11 +93,11 @@ def first_champion(
         )
     rehearsed: list[tuple[Judged, Policy]] = []
 
-    def rehearse(run: Run) -> dict[str, float]:
+    def rehearse(run: Run) -> Rehearsed:
         judged = _judged(fitter, fitter.twin(run, ((0, known),), cut), cut, n)
         policy = _policy(fitter, judged, n, n_models, budget, fits_per_day)
         rehearsed.append((judged, policy))
-        return {policy.metric.name: policy.metric.value(judged.raw)}
+        return measured(policy.metric, HeldOut(policy.metric.name, cut, n, judged.raw))
 
     model = fitter.fit(purpose, ((0, n),), history.arrived(now), rehearse)
     ((judged, policy),) = rehearsed

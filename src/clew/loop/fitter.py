@@ -13,13 +13,15 @@ from clew.entities import ModelDeclaration, Param, RowRange, Run, Snapshot
 from clew.errors import ClewError, DataError, TrainingFailed
 from clew.loop.baselines import with_unseen_classes
 from clew.loop.gate import ServingFacts
+from clew.loop.held_out import Rehearsed
 from clew.loop.history import History
+from clew.loop.keeping import Keeper
 from clew.loop.standing import FittedModel, Pieces, Scored
 from clew.registry import Predictions, fetch_package, store_package
 from clew.stats.metrics import Metric
 from clew.storage import Store
-from clew.tracking import close_run, fail_run, log_metrics, open_run
-from clew.training import Child, Fit
+from clew.tracking import close_run, fail_run, keep_artifacts, open_run
+from clew.training import Child, Fit, Listener
 
 LOOK_AHEAD = 2_048
 """Rows predicted at a time: features are known when a row arrives, and one call costs as much as many rows.
@@ -50,8 +52,8 @@ class Packaged:
     n_bytes: int
 
 
-Rehearsal: TypeAlias = Callable[[Run], Mapping[str, float]]
-"""Work done within a run before its fit; returns metrics of the run."""
+Rehearsal: TypeAlias = Callable[[Run], Rehearsed]
+"""Work done within a run before its fit."""
 
 
 class Fitter:
@@ -103,8 +105,8 @@ class Fitter:
         Parameters
         ----------
         rehearse
-            Called first, within the run: it may fit a `twin` to find out what such a model is worth, and
-            returns metrics for the run.
+            Called first, within the run: it may fit a `twin` to find out what such a model is worth. Its
+            metrics are those of the run, whatever the function logs under the same names.
 
         Raises
         ------
@@ -115,15 +117,16 @@ class Fitter:
         name = f"fit {self.n_fits}"
         run, is_new = self._open(self._key(name, pieces), purpose, self.ranges(pieces))
         try:
-            metrics = rehearse(run) if rehearse else {}
-            fit = self._fit_in_child(name, pieces)
+            found = rehearse(run) if rehearse else Rehearsed()
+            keeper = Keeper(self.store, run.id, self._clock)
+            fit = self._fit_in_child(name, pieces, keeper.listener if is_new else None)
         except (ClewError, KeyboardInterrupt) as error:
             if is_new:
                 self._fail(run, error)
             raise
         self._digests[name] = fit.model_digest
         if is_new:
-            self._close(run, fit, metrics)
+            self._close(run, fit, found, keeper.last)
         elif run.model_digest != fit.model_digest:
             self.nondeterministic.append(name)
         return FittedModel(name, run.id, pieces, first_row)
@@ -134,8 +137,9 @@ class Fitter:
         self._fit_in_child(name, pieces)
         return FittedModel(name, run.id, pieces, first_row)
 
-    def _fit_in_child(self, name: str, pieces: Pieces) -> Fit:
-        return self.child.fit(name, self.ranges(pieces), self.thread.params, self.thread.seed)
+    def _fit_in_child(self, name: str, pieces: Pieces, listener: Listener | None = None) -> Fit:
+        thread = self.thread
+        return self.child.fit(name, self.ranges(pieces), thread.params, thread.seed, listener=listener)
 
     def _key(self, name: str, pieces: Pieces) -> str:  # noqa: ARG002
         """What makes repeating a fit find the run that it already made."""
@@ -145,12 +149,13 @@ class Fitter:
         """Positions in the snapshot of runs of labelled rows."""
         return self.history.ranges(pieces)
 
-    def _close(self, run: Run, fit: Fit, metrics: Mapping[str, float]) -> None:
-        log_metrics(self.store, run.id, fit.logged, self._clock())
+    def _close(self, run: Run, fit: Fit, found: Rehearsed, logged: Mapping[str, float]) -> None:
+        keep_artifacts(self.store, run.id, found.artifacts, now=self._clock())
         close_run(
             self.store,
             run.id,
-            metrics={**metrics, **{name: value for name, _, value in fit.logged}},
+            metrics={**logged, **found.metrics},
+            intervals=found.intervals,
             model_digest=fit.model_digest,
             output=fit.output,
             seconds=fit.seconds,

@@ -42,6 +42,10 @@ class Reader:
         """What a query finds. Storage's own: other rooms know no SQL."""
         return [dict(row) for row in self._connection.execute(query).mappings()]
 
+    def column(self, query: Select[Any]) -> list[Any]:
+        """The first column of what a query finds. Storage's own."""
+        return list(self._connection.execute(query).scalars())
+
     def _condition(self, table: Table, where: Mapping[str, Any]) -> ColumnElement[bool]:
         return condition(table, where, self._connection.dialect)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
-from clew.storage.rows import Reader
+from clew.storage.rows import Reader, Row
 from clew.storage.tables import metadata
 
 
@@ -17,7 +17,7 @@ class SeriesSummary:
     Attributes
     ----------
     points
-        At most as many as were asked for, in order; the last number is the last of them.
+        The first number, and the last of each of so many equal pieces as were asked for.
     """
 
     name: str
@@ -39,18 +39,17 @@ def summarise_series(reader: Reader, run: str, n_points: int) -> list[SeriesSumm
         .subquery()
     )
     # The last row of each of `n_points` equal pieces, and the first of all.
-    piece = numbered.c.place * n_points / numbered.c.n
-    before = (numbered.c.place - 1) * n_points / numbered.c.n
-    is_kept = (func.floor(piece) > func.floor(before)) | (numbered.c.place == 1)
-    found: dict[str, list[dict[str, object]]] = {}
+    piece = numbered.c.place * n_points // numbered.c.n
+    before = (numbered.c.place - 1) * n_points // numbered.c.n
+    is_kept = (piece > before) | (numbered.c.place == 1)
+    found: dict[str, list[Row]] = {}
     for row in reader.rows(select(numbered).where(is_kept).order_by(numbered.c.sequence)):
         found.setdefault(row["name"], []).append(row)
     return [_summary(name, kept) for name, kept in found.items()]
 
 
-def _summary(name: str, kept: list[dict[str, object]]) -> SeriesSummary:
-    values = tuple(row["value"] for row in kept)
-    # The first row was read for its own sake, unless it ends a piece itself.
+def _summary(name: str, kept: list[Row]) -> SeriesSummary:
+    first, last = kept[0], kept[-1]
     return SeriesSummary(
-        name, kept[-1]["n"], values[0], values[-1], kept[-1]["step"], values  # type: ignore[arg-type]
+        name, last["n"], first["value"], last["value"], last["step"], tuple(row["value"] for row in kept)
     )

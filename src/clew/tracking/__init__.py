@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from clew.tracking.annotations import Note, note_run, read_notes, read_tags, remove_note, tag_run, untag_run
+from clew.tracking.annotations import (
+    Note,
+    note_run,
+    read_notes,
+    read_tags,
+    remove_note,
+    tag_run,
+    tags_of_runs,
+    untag_run,
+)
 from clew.tracking.artifacts import (
     Artifact,
     checked_artifact_name,
@@ -63,6 +72,7 @@ __all__ = [
     "remove_note",
     "summarise_metrics",
     "tag_run",
+    "tags_of_runs",
     "this_owner",
     "unknown_names",
     "untag_run",

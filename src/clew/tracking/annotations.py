@@ -85,7 +85,8 @@ def note_run(store: Store, run_id: str, text: str, *, now: datetime, actor: str)
         newest = tx.find("run_notes", {"run": run_id}, ["-number"], limit=1)
         number = newest[0]["number"] + 1 if newest else 1
         note = Note(number, text.strip(), actor, now)
-        tx.insert("run_notes", {"run": run_id, "number": number, "text": note.text, "actor": actor, "at": now})
+        row = {"run": run_id, "number": number, "text": note.text, "actor": actor, "at": now}
+        tx.insert("run_notes", row)
         _audit(tx, run_id, "note run", {"note": number, "text": note.text[:LONGEST_TAG_VALUE]}, now, actor)
     return note
 
@@ -113,6 +114,15 @@ def read_tags(store: Store, run_id: str) -> dict[str, str]:
     with store.read() as reader:
         rows = reader.find("run_values", {"run": run_id, "kind": "tag"})
     return {row["name"]: row["text"] for row in rows}
+
+
+def tags_of_runs(store: Store, run_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Tags by run, of those that have any."""
+    found: dict[str, dict[str, str]] = {}
+    with store.read() as reader:
+        for row in reader.find("run_values", {"run": list(run_ids), "kind": "tag"}):
+            found.setdefault(row["run"], {})[row["name"]] = row["text"]
+    return found
 
 
 def read_notes(store: Store, run_id: str) -> list[Note]:

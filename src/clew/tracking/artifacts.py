@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,8 +61,13 @@ def checked_artifact_name(name: Any) -> str:
 def keep_artifacts(
     store: Store, run_id: str, files: Mapping[str, Path | bytes], *, now: datetime
 ) -> list[Artifact]:
-    """Keep files with a run: their bytes first, then in one step their names. A known name gets the new bytes."""
-    kept = []
+    """Keep files with a run: their bytes first, then in one step their names.
+
+    What is kept under a name already makes way.
+    """
+    kept: list[Artifact] = []
+    if not files:
+        return kept
     for name, content in files.items():
         put = store.objects.put if isinstance(content, bytes) else store.objects.put_file
         n_bytes = len(content) if isinstance(content, bytes) else content.stat().st_size
@@ -115,7 +119,7 @@ def write_artifacts(store: Store, run_id: str, folder: Path) -> list[Artifact]:
         unfinished = place.with_name(f".{place.name[:80]}.{secrets.token_hex(4)}")
         try:
             unfinished.write_bytes(store.objects.get(each.digest))
-            os.replace(unfinished, place)
+            unfinished.replace(place)
         finally:
             unfinished.unlink(missing_ok=True)
     return artifacts
@@ -124,7 +128,8 @@ def write_artifacts(store: Store, run_id: str, folder: Path) -> list[Artifact]:
 def _is_there(place: Path, artifact: Artifact) -> bool:
     if not place.exists():
         return False
-    with place.open("rb") if place.is_file() else open(os.devnull, "rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() == artifact.digest:
-            return True
+    if place.is_file():
+        with place.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == artifact.digest:
+                return True
     raise UsageError(f"{place} is there and holds something else than the artifact. Name another folder.")

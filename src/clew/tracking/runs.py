@@ -265,6 +265,4 @@ def run_of(row: Json) -> Run:
     intervals = {name: (float(a), float(b)) for name, (a, b) in (row["intervals"] or {}).items()}
     params = {name: Param(param["value"], param["source"]) for name, param in row["params"].items()}
     rows = tuple(RowRange(start, end) for start, end in row["rows"])
-    return Run(
-        **{**named, "params": params, "metrics": metrics, "intervals": intervals, "rows": rows}
-    )
+    return Run(**{**named, "params": params, "metrics": metrics, "intervals": intervals, "rows": rows})

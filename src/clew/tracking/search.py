@@ -130,15 +130,13 @@ class _Reading:
         if token.kind == "word":
             return None, self._column(token, token.text)
         if token.kind != "name":
-            self._refuse(
-                token, "a name is", "Names: metric.NAME, param.NAME, tag.NAME, or status, model, …"
-            )
+            self._refuse(token, "a name is", "Names: metric.NAME, param.NAME, tag.NAME, or status, model, …")
         prefix, _, name = token.text.partition(".")
         if prefix.lower() not in _KINDS:
             known = ("metric", "param", "tag", "attribute")
             self._refuse(token, "metric., param. or tag. is", did_you_mean(prefix, known))
         kind = _KINDS[prefix.lower()]
-        name = name[1:-1] if name[0] in "`\"" else name
+        name = name[1:-1] if name[0] in '`"' else name
         return kind, self._column(token, name) if kind is None else name
 
     def _column(self, token: _Token, name: str) -> str:
@@ -163,7 +161,8 @@ class _Reading:
         if token.kind == "word" and token.text.lower() in _CONSTANTS and kind is not None:
             return token.text.lower()
         near = f"Text stands in quotes: '{token.text}'" if token.kind in ("word", "name") else ""
-        self._refuse(token, "a value in quotes is" if kind is None or is_like else "a value is", near)
+        expected = "a value in quotes is" if kind is None or is_like else "a value is"
+        return self._refuse(token, expected, near)
 
     def _moment(self, token: _Token, text: str) -> datetime:
         try:

@@ -21,6 +21,7 @@ from clew.entities import Json, RowRange
 from clew.errors import ClewError, TrainingFailed, UsageError, did_you_mean
 from clew.registry import LoadedModel, Predictions, Signature, wrap_model
 from clew.training.faults import function_fault, user_traceback
+from clew.training.journal import JournalWriter
 from clew.training.protocol import pack_array
 from clew.training.train import Train
 
@@ -78,9 +79,14 @@ class Fitted:
 
 
 def fit(
-    data: Rows, rows: tuple[RowRange, ...], params: Mapping[str, Any], seed: int, code_folder: Path
+    data: Rows,
+    rows: tuple[RowRange, ...],
+    params: Mapping[str, Any],
+    seed: int,
+    code_folder: Path,
+    journal: JournalWriter | None = None,
 ) -> Fitted:
-    """Call the user's function on the labelled ones of `rows`.
+    """Call the user's function on the labelled ones of `rows`; what it logs and saves goes to `journal`.
 
     Raises
     ------
@@ -96,7 +102,7 @@ def fit(
     features = labelled.select(data.features)
     frame = spec.declaration.dataset.frame
     signature = Signature.of(features, data.categorical, frame, spec.declaration.task, classes)
-    train = _train(signature, features, labelled, spec)
+    train = _train(signature, features, labelled, spec, journal)
     seed_everything(seed)
     forget_peak_memory()
     start = time.perf_counter()
@@ -106,7 +112,6 @@ def fit(
     loaded, digest = _sure_to_predict(model, signature, features, spec, code_folder)
     report = {
         "params": dict(spec.declaration.params) | arguments,
-        "logged": train.logged,
         "model_digest": digest,
         "seconds": seconds,
         "peak_memory_bytes": peak,
@@ -181,7 +186,13 @@ def _classes(labelled: pa.Table, rows: tuple[RowRange, ...], spec: ModelSpec) ->
     return classes
 
 
-def _train(signature: Signature, features: pa.Table, labelled: pa.Table, spec: ModelSpec) -> Train:
+def _train(
+    signature: Signature,
+    features: pa.Table,
+    labelled: pa.Table,
+    spec: ModelSpec,
+    journal: JournalWriter | None,
+) -> Train:
     dataset = spec.declaration.dataset
     return Train(
         X=signature.to_frame(features),
@@ -189,6 +200,7 @@ def _train(signature: Signature, features: pa.Table, labelled: pa.Table, spec: M
         times=_array(labelled.column(dataset.time).cast(pa.int64())).view("datetime64[us]"),
         keys=_array(labelled.column(dataset.key)),
         label_delay=dataset.label_delay,
+        journal=journal,
     )
 
 
