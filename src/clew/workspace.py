@@ -28,7 +28,11 @@ from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Vers
 from clew.errors import PackageError, ProjectError, UsageError, did_you_mean
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, predict_batch
+from clew.loop.columns import ColumnsReport, keep_report, weigh_columns
+from clew.loop.first import judged_rows
 from clew.loop.fitter import Fitter, Thread
+from clew.loop.grid import GridResult, best_of, grid_points, measure_grid
+from clew.loop.held_out import read_held_out
 from clew.loop.history import History
 from clew.loop.jobs import Job, handed_back, open_job, record, restarted
 from clew.loop.live.lived import lived
@@ -52,6 +56,7 @@ from clew.loop.result import (
 from clew.loop.run_change import RunChange, run_change
 from clew.loop.trace import touched, trace, version_name
 from clew.loop.trial import Trial, try_result
+from clew.loop.variants import Ground
 from clew.loop.why import why
 from clew.registry import LoadedModel, Predictions, fetch_package, get_version, load_package
 from clew.registry.package_checks import needs_code, read_own
@@ -117,18 +122,111 @@ class Workspace:
         """
         report = on_progress or _ignore
         with self._prepared(params or {}, seed, report) as prepared:
-            fitter, identity = self._fitter(prepared, "try")
-            key = f"try/{identity}"
+            return self._tried(prepared, again, report)
+
+    def _tried(self, prepared: Prepared, again: bool, on_progress: OnProgress) -> TryResult:
+        fitter, identity = self._fitter(prepared, "try")
+        key = f"try/{identity}"
+        job = self._job(key, "try", prepared.described.model.name, "train")
+        if job.is_over and again:
+            key = f"{key}/{self._next_attempt(key)}"
+            fitter = fitter.keyed(key)
             job = self._job(key, "try", prepared.described.model.name, "train")
-            if job.is_over and again:
-                key = f"{key}/{self._next_attempt(key)}"
-                fitter = fitter.keyed(key)
-                job = self._job(key, "try", prepared.described.model.name, "train")
-            is_new = not job.is_over
-            trial = Trial(fitter, prepared.checker, n_models=prepared.n_models, on_progress=report)
-            with handed_back(self.store, job, this_owner()):
-                job = trial.run(job, self._clock())
-            return try_result(fitter, job, is_new=is_new)
+        is_new = not job.is_over
+        trial = Trial(fitter, prepared.checker, n_models=prepared.n_models, on_progress=on_progress)
+        with handed_back(self.store, job, this_owner()):
+            job = trial.run(job, self._clock())
+        return try_result(fitter, job, is_new=is_new)
+
+    def try_grid(
+        self,
+        grid: Mapping[str, Sequence[Any]],
+        *,
+        params: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        jobs: int = 1,
+        again: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> GridResult:
+        """Measure every combination of the values in `grid` on the same held-out rows, and try the best.
+
+        `jobs` are fitted at a time. Combinations that were measured before are read back.
+        """
+        report = on_progress or _ignore
+        with self._prepared(params or {}, seed, report) as prepared, ExitStack() as stack:
+            thread = prepared.thread
+            self._params(prepared.described.model, {name: values[0] for name, values in grid.items()})
+            ground = self._ground(stack, prepared)
+            children = self._children(stack, prepared, jobs)
+            measured = measure_grid(ground, grid, thread.params, children, report)
+            best = replace(prepared, thread=replace(thread, params=best_of(measured).variant.params))
+            self._use_whole(ground, prepared)
+            tried = self._tried(best, again, report)
+            points = grid_points(ground, list(grid), measured)
+            return GridResult(
+                metric=ground.metric.name,
+                greater_is_better=ground.metric.greater_is_better,
+                n_learned=ground.known,
+                n_held_out=ground.n - ground.cut,
+                points=points,
+                n_like_best=sum(each.standing == "cannot be told from the best" for each in points),
+                tried=tried,
+            )
+
+    def weigh_columns(
+        self,
+        tried: TryResult,
+        *,
+        jobs: int = 1,
+        on_progress: OnProgress | None = None,
+    ) -> ColumnsReport:
+        """Say what each column is worth to a model that was tried just now, and keep that with its run."""
+        report, run = on_progress or _ignore, tried.run
+        with self._prepared({}, run.seed, report) as prepared, ExitStack() as stack:
+            prepared = replace(prepared, thread=replace(prepared.thread, params=run.params))
+            ground = self._ground(stack, prepared)
+            children = self._children(stack, prepared, jobs)
+            # The table may have grown since then: losses on other rows say nothing here.
+            is_same = (ground.thread.snapshot.id, ground.thread.code) == (run.snapshot, run.code)
+            whole = read_held_out(self.store, run) if is_same else None
+            found = weigh_columns(ground, whole, children, report)
+            keep_report(self.store, run, found, self._clock())
+            return found
+
+    def _ground(self, stack: ExitStack, prepared: Prepared) -> Ground:
+        """What variants of a model share; its rows lie in a file that every child maps."""
+        known, cut, n = judged_rows(prepared.history, self._clock())
+        folder = stack.enter_context(self.store.scratch("variants"))
+        rows = prepared.history.table
+        with (
+            pa.OSFile(str(folder / "rows.arrow"), "wb") as file,
+            pa.ipc.new_file(file, rows.schema) as writer,
+        ):
+            writer.write_table(rows)
+        return Ground(
+            store=self.store,
+            history=prepared.history,
+            thread=prepared.thread,
+            file=prepared.described.file,
+            rows_file=folder / "rows.arrow",
+            known=known,
+            cut=cut,
+            n=n,
+            clock=self._clock,
+        )
+
+    def _children(self, stack: ExitStack, prepared: Prepared, n: int) -> list[Child]:
+        """So many children; the two that are there are the first."""
+        children = [prepared.child, prepared.checker][:n]
+        while len(children) < n:
+            folder = stack.enter_context(self.store.scratch("variant"))
+            children.append(stack.enter_context(self._start(prepared.child.code_folder, folder)))
+        return children
+
+    def _use_whole(self, ground: Ground, prepared: Prepared) -> None:
+        """Have the children that are there work on the model as it is declared again."""
+        for child in (prepared.child, prepared.checker):
+            child.use(ground.rows_file, ground.declaration, ground.file, prepared.thread.snapshot.columns)
 
     def backtest(
         self,

@@ -164,7 +164,7 @@ def fit(child: Child, rows: RowRange | list[RowRange] | None = None, **given: An
 def logged_by(child: Child, **given: Any) -> list[Logged]:
     """What the function logged, as the parent hears of it."""
     heard: list[Logged] = []
-    fit(child, listener=Listener(heard.extend, lambda files: None), **given)
+    fit(child, listener=Listener(heard.extend, lambda _: None), **given)
     return heard
 
 

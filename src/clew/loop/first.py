@@ -77,20 +77,8 @@ def first_champion(
     TrainingFailed
         When the user's function fails: without a first model there is nothing to live through.
     """
+    known, cut, n = judged_rows(fitter.history, now)
     history = fitter.history
-    n = history.matured(now)
-    if n < FEWEST_ROWS:
-        raise UsageError(
-            f"Only {n} labels have matured by {now:%Y-%m-%d %H:%M} UTC ({len(history):,} in all); a model"
-            f" needs {FEWEST_ROWS}. Add rows, or begin a backtest later, with --start."
-        )
-    known, cut = held_out(history, n)
-    if known < FEWEST_KNOWN:
-        raise UsageError(
-            f"Of the {n} labels that have matured by {now:%Y-%m-%d %H:%M} UTC, {known} were known when the"
-            f" newest third of their rows began, on which a first model is judged; it needs {FEWEST_KNOWN}."
-            " Labels come late beside so short a history: add rows, or begin a backtest later, with --start."
-        )
     rehearsed: list[tuple[Judged, Policy]] = []
 
     def rehearse(run: Run) -> Rehearsed:
@@ -107,6 +95,31 @@ def first_champion(
     report = hold_gate(_facts(fitter, checker, policy, judged, model, packaged))
     reference = upper_level(np.minimum(judged.raw / policy.bound, 1.0))
     return FirstChampion(model, judged, report, packaged, reference, policy)
+
+
+def judged_rows(history: History, now: datetime) -> tuple[int, int, int]:
+    """How a first model is judged: a twin learns rows 0 to the first number, and is asked the rows between
+    the second and the third.
+
+    Raises
+    ------
+    UsageError
+        When too few labels have matured, or came too late for a twin.
+    """
+    n = history.matured(now)
+    if n < FEWEST_ROWS:
+        raise UsageError(
+            f"Only {n} labels have matured by {now:%Y-%m-%d %H:%M} UTC ({len(history):,} in all); a model"
+            f" needs {FEWEST_ROWS}. Add rows, or begin a backtest later, with --start."
+        )
+    known, cut = held_out(history, n)
+    if known < FEWEST_KNOWN:
+        raise UsageError(
+            f"Of the {n} labels that have matured by {now:%Y-%m-%d %H:%M} UTC, {known} were known when the"
+            f" newest third of their rows began, on which a first model is judged; it needs {FEWEST_KNOWN}."
+            " Labels come late beside so short a history: add rows, or begin a backtest later, with --start."
+        )
+    return known, cut, n
 
 
 def held_out(history: History, n: int) -> tuple[int, int]:

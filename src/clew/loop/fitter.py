@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,6 +56,9 @@ class Packaged:
 Rehearsal: TypeAlias = Callable[[Run], Rehearsed]
 """Work done within a run before its fit."""
 
+Judgement: TypeAlias = Callable[[FittedModel], Rehearsed]
+"""What is found out about the fitted model itself, within its run."""
+
 
 class Fitter:
     """Makes fits of one model on one snapshot.
@@ -79,7 +83,7 @@ class Fitter:
     ) -> None:
         self.store, self.child, self.history, self.thread = store, child, history, thread
         self.metric, self.bound, self._prefix, self._clock = metric, 1.0, key_prefix, clock
-        self.n_fits = 0
+        self.n_fits, self.stopping = 0, threading.Event()
         self.nondeterministic: list[str] = []
         self._scored: dict[str, Scored] = {}
         self._digests: dict[str, str] = {}
@@ -98,7 +102,12 @@ class Fitter:
         self._scored.clear()
 
     def fit(
-        self, purpose: str, pieces: Pieces, first_row: int, rehearse: Rehearsal | None = None
+        self,
+        purpose: str,
+        pieces: Pieces,
+        first_row: int,
+        rehearse: Rehearsal | None = None,
+        judge: Judgement | None = None,
     ) -> FittedModel:
         """Fit on runs of labelled rows; the model may answer rows from `first_row` on.
 
@@ -107,6 +116,8 @@ class Fitter:
         rehearse
             Called first, within the run: it may fit a `twin` to find out what such a model is worth. Its
             metrics are those of the run, whatever the function logs under the same names.
+        judge
+            Called with the fitted model, within the run, and adds to that.
 
         Raises
         ------
@@ -120,6 +131,8 @@ class Fitter:
             found = rehearse(run) if rehearse else Rehearsed()
             keeper = Keeper(self.store, run.id, self._clock)
             fit = self._fit_in_child(name, pieces, keeper.listener if is_new else None)
+            model = FittedModel(name, run.id, pieces, first_row)
+            found = judge(model) if judge else found
         except (ClewError, KeyboardInterrupt) as error:
             if is_new:
                 self._fail(run, error)
@@ -129,7 +142,7 @@ class Fitter:
             self._close(run, fit, found, keeper.last)
         elif run.model_digest != fit.model_digest:
             self.nondeterministic.append(name)
-        return FittedModel(name, run.id, pieces, first_row)
+        return model
 
     def twin(self, run: Run, pieces: Pieces, first_row: int) -> FittedModel:
         """A second model of a run, on fewer rows: it shows on the rest what the first is worth."""
@@ -166,9 +179,9 @@ class Fitter:
 
     def _fail(self, run: Run, error: BaseException) -> None:
         """Close the run as failed, with the user's own traceback if there is one."""
-        told = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-        output = None
-        if isinstance(error, TrainingFailed):
+        is_stopped = isinstance(error, KeyboardInterrupt) or self.stopping.is_set()
+        told, output = "interrupted" if is_stopped else str(error), None
+        if isinstance(error, TrainingFailed) and not is_stopped:
             told, output = f"{error}\n{error.traceback}".strip(), error.output
         now, owner = self._clock(), self.thread.owner
         fail_run(self.store, run.id, error=told, output=output, now=now, owner=owner)

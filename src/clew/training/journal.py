@@ -98,6 +98,10 @@ class JournalWriter:
         """
         self._refuse_other_processes()
         name = checked_artifact_name(name)
+        if name.startswith("clew/"):
+            raise UsageError(
+                f"The artifact {name!r} lies in clew/, where Clew's own are. Name another folder."
+            )
         with self._lock:
             source = content if isinstance(content, bytes) else _file(name, content)
             n_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size

@@ -131,6 +131,12 @@ class Child:
         self._memory.told = None
         self._memory.held.clear()
 
+    def interrupt(self) -> None:
+        """End what is being done, from another thread: the call that waits for it raises `TrainingFailed`."""
+        process = self._process
+        if process is not None:
+            process.interrupt()
+
     @property
     def process_id(self) -> int | None:
         """The process of the moment; None when the last one ended."""
