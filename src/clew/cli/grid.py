@@ -18,8 +18,8 @@ def show_grid(result: GridResult) -> None:
     metric = metric_in_words(result.metric)
     say(f"{counted(len(result.points), 'point')}, the best by {metric} first", style="bold")
     say(
-        f"Each learned from {result.n_learned:,} rows and was measured on the same {result.n_held_out:,} later"
-        " ones."
+        f"Each learned from {result.n_learned:,} rows and was measured on the same {result.n_held_out:,}"
+        " later ones."
     )
     say()
     show_table(
@@ -107,8 +107,8 @@ def _carrying(report: ColumnsReport) -> str:
             f" margin, {report.margin:.4g}."
         )
     told = (
-        f"Could be dropped, each alone: {listed(list(report.could_be_dropped))}. Without it the loss certainly"
-        f" grows by less than the margin, {report.margin:.4g}."
+        f"Could be dropped, each alone: {listed(list(report.could_be_dropped))}. Without it the loss"
+        f" certainly grows by less than the margin, {report.margin:.4g}."
     )
     together = report.together
     if together is None:

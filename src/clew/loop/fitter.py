@@ -167,7 +167,8 @@ class Fitter:
         close_run(
             self.store,
             run.id,
-            metrics={**logged, **found.metrics},
+            # Those that count come first.
+            metrics={**found.metrics, **logged, **found.metrics},
             intervals=found.intervals,
             model_digest=fit.model_digest,
             output=fit.output,
