@@ -112,7 +112,7 @@ def list_runs(
     params = list(dict.fromkeys(name for kind, name in asked_for if kind == "param"))
     answer(
         as_json,
-        {"runs": found, "tags": tags, "notes": unknown},
+        {"runs": found, "tags": tags, "unknown": unknown},
         lambda: show_runs(found, tags, params, unknown),
     )
 
