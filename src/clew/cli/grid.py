@@ -116,6 +116,7 @@ def _carrying(report: ColumnsReport) -> str:
     difference = _difference(together.loss_difference, together.loss_lower, together.loss_upper)
     words = {
         "could be dropped": f"{difference} more loss, so they could all go",
+        "better without": f"{difference} more loss, so it is better without them",
         "needed": f"{difference} more loss, so they cannot all go: one stands in for another",
         "undecided": f"{difference} more loss, which does not tell whether all could go",
         "failed": "it cannot be trained",

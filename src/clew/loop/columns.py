@@ -25,7 +25,7 @@ ARTIFACT = "clew/columns.json"
 
 CONFIDENCE = 0.95
 
-Worth: TypeAlias = Literal["needed", "could be dropped", "undecided", "failed"]
+Worth: TypeAlias = Literal["needed", "could be dropped", "better without", "undecided", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class ColumnsReport:
     margin
         By how much the mean row loss may grow and still count as the same: the model's margin.
     could_be_dropped
-        Columns that certainly carry less than that, each alone.
+        Columns that certainly carry less than that, each alone; those it is better without among them.
     together
         What is lost without all of these at once; None for fewer than two.
     """
@@ -104,7 +104,7 @@ def weigh_columns(
     confidence = 1 - (1 - CONFIDENCE) / len(features)
     columns = sorted((_dropped(ground, base, each, confidence) for each in measured), key=_by_loss)
     free = tuple(name for name in features for each in columns
-                 if each.columns == (name,) and each.worth == "could be dropped")  # fmt: skip
+                 if each.columns == (name,) and each.worth in ("could be dropped", "better without"))  # fmt: skip
     together = None
     if 1 < len(free) < len(features):
         on_progress(Progress(0.97, sentence=f"without {', '.join(free)} together"))
@@ -172,6 +172,8 @@ def _dropped(ground: Ground, base: HeldOut, each: Measured, confidence: float) -
 
 
 def _worth(without: PairedComparison, margin: float) -> Worth:
+    if better(without) == "pass":
+        return "better without"
     if non_inferior(without, margin) == "pass":
         return "could be dropped"
     return "needed" if better(without) == "fail" else "undecided"
