@@ -83,7 +83,7 @@ def test_wrong_usage_is_told(words: list[str], said: str, project: Path, run_id:
 
 
 def test_a_name_that_no_run_has_is_told_instead_of_an_empty_list(project: Path) -> None:
-    assert "Did you mean 'strength'" in clew(project, "runs", "list", "--where", "param.strenght = 1").stdout
+    assert "Did you mean 'strength'" in clew(project, "runs", "list", "--where", "param.strengthh = 1").stdout
 
 
 def test_artifacts_are_listed_and_written(project: Path, run_id: str, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_grid_is_one_table_and_registers_its_best(project: Path) -> None:
         (["--grid", "strength"], "not of the form NAME=VALUE"),
         (["--grid", "strength=1", "--grid", "strength=2"], "given twice"),
         (["--grid", "strength=1,2", "--set", "strength=3"], "to --grid and to --set"),
-        (["--grid", "strenght=1,2"], "no hyperparameter 'strenght'"),
+        (["--grid", "strengthh=1,2"], "no hyperparameter 'strengthh'"),
     ],
 )
 def test_a_grid_that_cannot_be_is_refused(words: list[str], said: str, project: Path) -> None:

@@ -203,5 +203,5 @@ def test_only_the_best_is_registered_and_its_columns_are_kept_with_its_run(
         report = workspace.weigh_columns(again.tried)
         kept: Any = json.loads(read_artifact(workspace.store, again.tried.run.id, ARTIFACT))
         assert [each["columns"] for each in kept["columns"]] == [list(e.columns) for e in report.columns]
-        with pytest.raises(UsageError, match="no hyperparameter 'strenght'"):
-            workspace.try_grid({"strenght": [1.0]})
+        with pytest.raises(UsageError, match="no hyperparameter 'strengthh'"):
+            workspace.try_grid({"strengthh": [1.0]})

@@ -62,7 +62,7 @@ def test_one_condition_is_read(text: str, condition: ValueCondition) -> None:
         ("metric.accuracy > 0.9 or status = 'x'", 23, "joined by and"),
         ("param.kind = dart", 14, "Text stands in quotes: 'dart'"),
         ("metirc.accuracy > 1", 1, "Did you mean 'metric'"),
-        ("stauts = 'failed'", 1, "Did you mean 'status'"),
+        ("sttus = 'failed'", 1, "Did you mean 'status'"),
         ("tag.team = 'x", 12, "never closed"),
         ("started > 'monday'", 11, "a time such as"),
         ("metric.a > 1 and", 17, "a name is expected"),

@@ -27,6 +27,8 @@ CONFIDENCE = 0.95
 
 Worth: TypeAlias = Literal["needed", "could be dropped", "better without", "undecided", "failed"]
 
+_UNNEEDED = ("could be dropped", "better without")
+
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
@@ -103,8 +105,8 @@ def weigh_columns(
     assert base is not None  # noqa: S101 - known, or measured just now
     confidence = 1 - (1 - CONFIDENCE) / len(features)
     columns = sorted((_dropped(ground, base, each, confidence) for each in measured), key=_by_loss)
-    free = tuple(name for name in features for each in columns
-                 if each.columns == (name,) and each.worth in ("could be dropped", "better without"))  # fmt: skip
+    unneeded = {name for each in columns if each.worth in _UNNEEDED for name in each.columns}
+    free = tuple(name for name in features if name in unneeded)
     together = None
     if 1 < len(free) < len(features):
         on_progress(Progress(0.97, sentence=f"without {', '.join(free)} together"))
