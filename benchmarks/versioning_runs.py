@@ -5,6 +5,9 @@ table of the same columns and key, as durable, with the values ready to be store
 batches a second go through, to those of SQLite alone. How long a training waits for ``train.log`` is told
 too, beside appending to a list.
 
+Both are taken in the time of the processor too, and searches in that alone: what other work on the machine does
+to them says nothing of them.
+
 Then a store of 100,000 runs, each with eight hyperparameters, five metrics and a tag, is searched in several
 ways: for conditions that few meet, that many meet, that many meet but none together, and sorted.
 """

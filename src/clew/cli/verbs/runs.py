@@ -63,10 +63,10 @@ for _command in (tag, note, artifacts):
 @option(
     "--of",
     "work",
-    type=click.Choice(["try", "backtest", "reproduce", "all"]),
+    type=click.Choice(["try", "live", "backtest", "reproduce", "all"]),
     default="try",
     purpose=WHICH,
-    help="Only those of this kind of work; a backtest makes dozens.",
+    help="Only those of this kind of work: live is what clew up fitted; a backtest makes dozens.",
 )
 @option("--purpose", purpose=WHICH, help='Only those made for this, such as "blind refit".')
 @since_option
@@ -128,7 +128,8 @@ def show_runs(
     from clew.cli.words import lasting
 
     if not found:
-        say("\n".join(unknown) or "No run fits what was asked for. Make one with: clew try")
+        nothing = "No run fits what was asked for. Ask for all with: clew runs list --of all; or make one:"
+        say("\n".join(unknown) or f"{nothing} clew try")
         return
     tagged = [tags.get(run.id, {}) for run in found]
     given = [[(name, run.params[name].value) for name in params if name in run.params] for run in found]
