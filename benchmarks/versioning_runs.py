@@ -5,11 +5,9 @@ table of the same columns and key, as durable, with the values ready to be store
 batches a second go through, to those of SQLite alone. How long a training waits for ``train.log`` is told
 too, beside appending to a list.
 
-Both are taken in the time of the processor too, and searches in that alone: what other work on the machine does
-to them says nothing of them.
-
 Then a store of 100,000 runs, each with eight hyperparameters, five metrics and a tag, is searched in several
-ways: for conditions that few meet, that many meet, that many meet but none together, and sorted.
+ways: for conditions that few meet, that many meet, that many meet but none together, and sorted. Searches are timed by
+the processor's clock, which other work on the machine does not hold up; the wall's stands beside it.
 """
 
 from __future__ import annotations
@@ -178,12 +176,19 @@ def fill(store: Store, n_runs: int) -> None:
         tx.insert_many("run_values", [value for _, values in made for value in values])
 
 
-def search_ms(store: Store, n_rounds: int) -> dict[str, float]:
-    """The median time of each search, in milliseconds, taking turns."""
-    taken: dict[str, list[float]] = {name: [] for name in SEARCHES}
+def search_ms(store: Store, n_rounds: int) -> tuple[dict[str, float], dict[str, float]]:
+    """The median times of each search, in milliseconds, taking turns: the processor's and the wall's."""
+    cpu: dict[str, list[float]] = {name: [] for name in SEARCHES}
+    wall: dict[str, list[float]] = {name: [] for name in SEARCHES}
     for _ in range(n_rounds):
         for name, (where, sort) in SEARCHES.items():
-            taken[name].append(seconds(search, store, where, sort) * 1e3)
+            began = time.process_time()
+            wall[name].append(seconds(search, store, where, sort) * 1e3)
+            cpu[name].append((time.process_time() - began) * 1e3)
+    return medians(cpu), medians(wall)
+
+
+def medians(taken: dict[str, list[float]]) -> dict[str, float]:
     return {name: round(statistics.median(each), 2) for name, each in taken.items()}
 
 
@@ -202,7 +207,7 @@ def main() -> None:
         log_ns, list_ns = nanoseconds_of_log(folder, 2_000 if is_smoke else 100_000)
         with open_store(Settings(root=folder, store=folder / "runs"), now=NOW) as store:
             fill(store, n_runs)
-            found = search_ms(store, 3 if is_smoke else 9)
+            found, wall = search_ms(store, 3 if is_smoke else 9)
     ratio = statistics.median(second / first for first, second in zip(ours, theirs, strict=True))
     for title, ms in found.items():
         print(f"{title:28} {ms:7.1f} ms")
@@ -214,7 +219,8 @@ def main() -> None:
         "better": "higher",
         "floor": f"executemany of sqlite3, {statistics.median(theirs) * 1e3:.2f} ms a batch",
         "details": {
-            "search_ms": found,
+            "search_processor_ms": found,
+            "search_wall_ms": wall,
             "search_goal_ms": SEARCH_GOAL_MS,
             "missed": sorted(name for name, ms in found.items() if ms > SEARCH_GOAL_MS),
             "n_runs": n_runs,

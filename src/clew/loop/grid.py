@@ -137,6 +137,22 @@ def grid_points(ground: Ground, grid: Sequence[str], measured: Sequence[Measured
     return tuple(_point(ground, grid, each, best, n_others) for each in in_order)
 
 
+def grid_result(
+    ground: Ground, grid: Mapping[str, Sequence[Any]], measured: Sequence[Measured], tried: TryResult
+) -> GridResult:
+    """What was measured, with the try of the best point."""
+    points = grid_points(ground, list(grid), measured)
+    return GridResult(
+        metric=ground.metric.name,
+        greater_is_better=ground.metric.greater_is_better,
+        n_learned=ground.known,
+        n_held_out=ground.n - ground.cut,
+        points=points,
+        n_like_best=sum(each.standing == "cannot be told from the best" for each in points),
+        tried=tried,
+    )
+
+
 def _point(ground: Ground, grid: Sequence[str], each: Measured, best: Measured, n_others: int) -> GridPoint:
     params = {name: each.variant.params[name].value for name in grid}
     if each.held_out is None or each.run is None or best.held_out is None:

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
+import pyarrow as pa
 
 from clew import __version__
 from clew.entities import ModelDeclaration, Param, Run
 from clew.errors import TrainingFailed
+from clew.loop.first import judged_rows
 from clew.loop.fitter import Fitter, Thread
 from clew.loop.held_out import HeldOut, Rehearsed, read_held_out, rehearsed
 from clew.loop.history import History
@@ -105,6 +107,28 @@ class Ground:
         ]
         identity = hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()[:16]
         return f"try/{variant.purpose.split()[0]}-{identity}"
+
+
+def prepare_ground(
+    store: Store,
+    history: History,
+    thread: Thread,
+    file: str,
+    folder: Path,
+    clock: Callable[[], datetime],
+) -> Ground:
+    """What variants share, from what has matured by now; the rows are laid into `folder` once for all.
+
+    Raises
+    ------
+    UsageError
+        When too few labels have matured to measure a model by.
+    """
+    known, cut, n = judged_rows(history, clock())
+    path, rows = folder / "rows.arrow", history.table
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    return Ground(store, history, thread, file, path, known, cut, n, clock)
 
 
 OnMeasured: TypeAlias = Callable[[Measured], None]
