@@ -6,8 +6,9 @@ batches a second go through, to those of SQLite alone. How long a training waits
 too, beside appending to a list.
 
 Then a store of 100,000 runs, each with eight hyperparameters, five metrics and a tag, is searched in several
-ways: for conditions that few meet, that many meet, that many meet but none together, and sorted. Searches are timed by
-the processor's clock, which other work on the machine does not hold up; the wall's stands beside it.
+ways: for conditions that few meet, that many meet, that many meet but none together, and sorted.
+Searches are timed by the processor's clock, which other work on the machine does not hold up; the wall's
+stands beside it.
 """
 
 from __future__ import annotations

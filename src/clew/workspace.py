@@ -6,8 +6,6 @@ what the command line and the server call.
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +18,6 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-import clew
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
 from clew.datasets import feature_names, list_datasets, read_rows, read_source, take_snapshot
 from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
@@ -28,7 +25,8 @@ from clew.errors import NotFound, PackageError, ProjectError, UsageError, did_yo
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, batch_destinations, predict_batch
 from clew.loop.columns import ColumnsReport, keep_report, weigh_columns
-from clew.loop.fitter import Fitter, Thread
+from clew.loop.declared import chosen_model, guessed_sources, params_of
+from clew.loop.fitter import Fitter, Thread, identity_of
 from clew.loop.grid import GridResult, best_of, grid_result, measure_grid
 from clew.loop.held_out import read_held_out
 from clew.loop.history import History
@@ -159,16 +157,11 @@ class Workspace:
             children = self._children(stack, prepared, jobs)
             measured = measure_grid(ground, grid, thread.params, children, report)
             best = replace(prepared, thread=replace(thread, params=best_of(measured).variant.params))
-            self._use_whole(ground, prepared)
             tried = self._tried(best, again, report)
             return grid_result(ground, grid, measured, tried)
 
     def weigh_columns(
-        self,
-        tried: TryResult,
-        *,
-        jobs: int = 1,
-        on_progress: OnProgress | None = None,
+        self, tried: TryResult, *, jobs: int = 1, on_progress: OnProgress | None = None
     ) -> ColumnsReport:
         """Say what each column is worth to a model that was tried just now, and keep that with its run."""
         report, run = on_progress or _ignore, tried.run
@@ -196,11 +189,6 @@ class Workspace:
             folder = stack.enter_context(self.store.scratch("variant"))
             children.append(stack.enter_context(self._start(prepared.child.code_folder, folder)))
         return children
-
-    def _use_whole(self, ground: Ground, prepared: Prepared) -> None:
-        """Have the children that are there work on the model as it is declared again."""
-        for child in (prepared.child, prepared.checker):
-            child.use(ground.rows_file, ground.declaration, ground.file, prepared.thread.snapshot.columns)
 
     def backtest(
         self,
@@ -410,7 +398,7 @@ class Workspace:
         with ExitStack() as stack:
             child, tree, models = stack.enter_context(self._child(on_progress))
             self._refuse_params_of_nobody(models)
-            described = _chosen(models, self._target.model if self._target else None)
+            described = chosen_model(models, self._target.model if self._target else None)
             declaration = described.model
             on_progress(Progress(0.0, sentence=f"reading {declaration.dataset.name}"))
             scratch = stack.enter_context(self.store.scratch("checker"))
@@ -446,7 +434,7 @@ class Workspace:
         if self._target is None:
             raise ProjectError("No project is open here; name a file, such as: clew try model.py")
         on_progress(Progress(0.0, sentence="capturing the code"))
-        known, guessed = self._known_sources(), _guessed_sources(self.settings.root, self._target.files)
+        known, guessed = self._known_sources(), guessed_sources(self.settings.root, self._target.files)
         with ExitStack() as stack:
             child, tree = self._captured(stack, known | guessed)
             described = child.describe(self._target.files)
@@ -494,18 +482,7 @@ class Workspace:
         return [column.name for each in known for column in each.columns if column.type == "string"]
 
     def _params(self, declaration: ModelDeclaration, given: Mapping[str, Any]) -> dict[str, Param]:
-        """Every hyperparameter with its value and where that came from."""
-        chosen = {name: Param(value, "default") for name, value in declaration.params.items()}
-        from_file = self.settings.params.get(declaration.name, {})
-        for source, values in (("clew.toml", from_file), ("command line", given)):
-            for name, value in values.items():
-                if name not in chosen:
-                    raise UsageError(
-                        f"{declaration.name} has no hyperparameter {name!r} ({source})."
-                        f" {did_you_mean(name, chosen)}"
-                    )
-                chosen[name] = Param(value, source)  # type: ignore[arg-type]
-        return chosen
+        return params_of(declaration, self.settings.params.get(declaration.name, {}), given)
 
     def _refuse_params_of_nobody(self, models: Sequence[Described]) -> None:
         """A misspelled ``[params.…]`` would silently leave the defaults."""
@@ -521,19 +498,8 @@ class Workspace:
                 )
 
     def _fitter(self, prepared: Prepared, kind: str, *more: Any) -> tuple[Fitter, str]:
-        thread = prepared.thread
-        declaration = prepared.described.model
-        facts = [
-            clew.__version__,
-            msgspec.to_builtins(declaration),
-            thread.snapshot.id,
-            thread.code,
-            thread.environment,
-            {name: param.value for name, param in thread.params.items()},
-            thread.seed,
-            *more,
-        ]
-        identity = hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()[:16]
+        thread, declaration = prepared.thread, prepared.described.model
+        identity = identity_of(declaration, thread, *more)
         prefix = f"{kind}/{identity}"
         metric = metric_of(declaration)
         fitter = Fitter(self.store, prepared.child, prepared.history, thread, metric, prefix, self._clock)
@@ -553,45 +519,6 @@ class Workspace:
 
 def _ignore(_: Progress) -> None:
     """Progress that nobody watches."""
-
-
-def _guessed_sources(root: Path, files: Sequence[str]) -> set[str]:
-    """Paths that the project's files give to ``@clew.dataset`` in plain text: most likely what they declare.
-
-    A right guess saves a second capture and a second process; a wrong one only costs these.
-    """
-    guessed: set[str] = set()
-    for file in files:
-        path = root / file
-        if path.is_file():
-            try:
-                tree = ast.parse(path.read_bytes())
-            except (SyntaxError, ValueError):
-                continue  # the child will say what is wrong with the file, in the user's own lines
-            guessed |= {source for node in ast.walk(tree) if (source := _source_of(node)) is not None}
-    return guessed
-
-
-def _source_of(node: ast.AST) -> str | None:
-    """The path in a call such as ``clew.dataset("rides.parquet", …)``."""
-    if not isinstance(node, ast.Call) or ast.unparse(node.func).rpartition(".")[2] != "dataset":
-        return None
-    source = node.args[0] if node.args else None
-    return source.value if isinstance(source, ast.Constant) and isinstance(source.value, str) else None
-
-
-def _chosen(models: Sequence[Described], name: str | None) -> Described:
-    by_name = {described.model.name: described for described in models}
-    if name is not None and name in by_name:
-        return by_name[name]
-    if name is not None:
-        raise ProjectError(f"The project declares no model {name!r}. {did_you_mean(name, by_name)}")
-    if len(models) > 1:
-        raise ProjectError(
-            f"The project declares {len(models)} models: {', '.join(by_name)}. Name one, such as:"
-            f" {models[0].file}:{models[0].model.name}"
-        )
-    return models[0]
 
 
 @contextmanager

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import msgspec
 import numpy as np
 
+from clew import __version__
 from clew.entities import ModelDeclaration, Param, RowRange, Run, Snapshot
 from clew.errors import ClewError, DataError, TrainingFailed
 from clew.loop.baselines import with_unseen_classes
@@ -42,6 +45,21 @@ class Thread:
     params: Mapping[str, Param]
     seed: int
     owner: str
+
+
+def identity_of(declaration: ModelDeclaration, thread: Thread, *more: Any) -> str:
+    """Names a piece of work by all that it depends on, so that the same one is done once."""
+    facts = [
+        __version__,
+        msgspec.to_builtins(declaration),
+        thread.snapshot.id,
+        thread.code,
+        thread.environment,
+        {name: param.value for name, param in thread.params.items()},
+        thread.seed,
+        *more,
+    ]
+    return hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ held-out rows are kept with it, so that asked again it is read back.
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +15,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
-import msgspec
 import pyarrow as pa
 
-from clew import __version__
 from clew.entities import ModelDeclaration, Param, Run
 from clew.errors import TrainingFailed
 from clew.loop.first import judged_rows
-from clew.loop.fitter import Fitter, Thread
+from clew.loop.fitter import Fitter, Thread, identity_of
 from clew.loop.held_out import HeldOut, Rehearsed, read_held_out, rehearsed
 from clew.loop.history import History
 from clew.loop.policy import metric_of
@@ -94,18 +91,9 @@ class Ground:
 
     def key(self, variant: Variant) -> str:
         """Of all that a variant depends on, so that the same one is made once."""
-        facts = [
-            __version__,
-            msgspec.to_builtins(self.declaration),
-            self.thread.snapshot.id,
-            self.thread.code,
-            self.thread.environment,
-            {name: param.value for name, param in variant.params.items()},
-            self.thread.seed,
-            variant.without,
-            (self.known, self.cut, self.n),
-        ]
-        identity = hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()[:16]
+        thread = replace(self.thread, params=variant.params)
+        rows = (self.known, self.cut, self.n)
+        identity = identity_of(self.declaration, thread, variant.without, rows)
         return f"try/{variant.purpose.split()[0]}-{identity}"
 
 
@@ -141,6 +129,8 @@ def measure(
 
     One whose function fails is recorded as failed, and the others go on. Ctrl-C ends those at work, which are
     recorded as interrupted; what is finished stays.
+
+    The children are left at work on the model as it is declared.
     """
     free: queue.SimpleQueue[Child] = queue.SimpleQueue()
     for child in children:
@@ -156,7 +146,13 @@ def measure(
                 future.cancel()
             _end(futures, children)
             raise
+    for child in children:
+        _use(ground, child, ground.declaration)
     return [future.result() for future in futures]
+
+
+def _use(ground: Ground, child: Child, declaration: ModelDeclaration) -> None:
+    child.use(ground.rows_file, declaration, ground.file, ground.thread.snapshot.columns)
 
 
 def _wait(futures: Sequence[Future[Measured]], on_measured: OnMeasured) -> None:
@@ -218,7 +214,7 @@ def _fitter(ground: Ground, variant: Variant, child: Child, key: str) -> Fitter:
     declaration = ground.declaration
     if variant.without:
         declaration = replace(declaration, not_features=(*declaration.not_features, *variant.without))
-    child.use(ground.rows_file, declaration, ground.file, ground.thread.snapshot.columns)
+    _use(ground, child, declaration)
     features = tuple(name for name in ground.history.features if name not in variant.without)
     history = replace(ground.history, declaration=declaration, features=features)
     thread = replace(ground.thread, params=variant.params)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -20,9 +20,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import Select
+from sqlalchemy.types import TypeEngine
 
 from clew.storage.conditions import condition, known_columns, ordering, table_named
-from clew.storage.tables import JsonText, SortedText
+from clew.storage.tables import JsonText, Number, SortedText
 
 Row: TypeAlias = dict[str, Any]
 
@@ -126,10 +127,8 @@ class Transaction(Reader):
         # SQLAlchemy's own executemany converts each value of each row through several Python calls;
         # converting column by column costs a third.
         this, dialect = table_named(table), self._connection.dialect
-        converted = []
-        for name, column in known_columns(this, columns).items():
-            convert = this.c[name].type.dialect_impl(dialect).bind_processor(dialect)
-            converted.append(column if convert is None else _converted(convert, column))
+        known = known_columns(this, columns).items()
+        converted = [_converted(this.c[name].type, column, dialect) for name, column in known]
         quote = dialect.identifier_preparer.quote
         mark = "?" if dialect.name == "sqlite" else "%s"
         statement = (
@@ -169,11 +168,19 @@ class Transaction(Reader):
         return self._connection.execute(delete(this).where(self._condition(this, where))).rowcount
 
 
-def _converted(convert: Callable[[Any], Any], column: Sequence[Any]) -> list[Any]:
-    """Each value as the driver takes it; the same object, row after row, is converted once."""
+def _converted(kind: TypeEngine[Any], column: Sequence[Any], dialect: Dialect) -> Sequence[Any]:
+    """A column's values as the driver takes them."""
+    if dialect.name == "sqlite":
+        if type(kind) is SortedText:
+            return column
+        if isinstance(kind, Number):  # as that does, without a call for each of thousands
+            return [None if each is None else "nan" if each != each else float(each) for each in column]
+    convert = kind.dialect_impl(dialect).bind_processor(dialect)
+    if convert is None:
+        return column
     found, last, stored = [], object(), None
     for value in column:
-        if value is not last:
+        if value is not last:  # the same time, row after row, is told once
             last, stored = value, convert(value)
         found.append(stored)
     return found

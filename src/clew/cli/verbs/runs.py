@@ -25,7 +25,7 @@ LAST_LINES = 40
 
 @click.group("runs", cls=Verbs, example="clew runs list --model busy_hour --since 7d")
 def runs() -> None:
-    """Look at trainings, find and compare them."""
+    """Look at trainings."""
 
 
 for _command in (tag, note, artifacts):
