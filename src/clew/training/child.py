@@ -85,10 +85,14 @@ class Workbench:
 
     def _fit(self, request: Message) -> Reply:
         from clew.training.fitting import fit
+        from clew.training.journal import ArtifactLimits, open_journal
 
         header = request.header
         rows = tuple(RowRange(start, end) for start, end in header["rows"])
-        fitted = fit(self._in_use(), rows, header["params"], header["seed"], self._code_folder)
+        journal = None
+        if header.get("journal") is not None:
+            journal = open_journal(Path(header["journal"]), ArtifactLimits(*header["limits"]))
+        fitted = fit(self._in_use(), rows, header["params"], header["seed"], self._code_folder, journal)
         self._fitted[header["fit"]] = fitted
         self._loaded[header["fit"]] = fitted.loaded
         return {"fitted": fitted.report}, ()
