@@ -147,6 +147,8 @@ class Settings:
         Where ``clew up`` listens, and what a request may ask for.
     notifications
         Who is told of pages and of what the loop did.
+    allow_pickle
+        Whether ``clew models import`` may read pickle files, which can run any code (default false).
     params
         Hyperparameters by model: ``[params.busy_hour]`` with ``num_leaves = 63``.
     """
@@ -159,6 +161,7 @@ class Settings:
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     serving: ServingSettings = field(default_factory=ServingSettings)
     notifications: NotificationSettings = field(default_factory=NotificationSettings)
+    allow_pickle: bool = False
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -210,6 +213,7 @@ def load_settings(start: Path, environment: Mapping[str, str] | None = None) -> 
         budget=_budget(_section(resolved, "budget", BudgetSettings)),
         serving=_serving(_section(resolved, "serving", ServingSettings)),
         notifications=_notifications(_section(resolved, "notifications", NotificationSettings), root),
+        allow_pickle=_typed(resolved.get("allow_pickle", False), bool, "allow_pickle"),
         params=_params(resolved.get("params", {})),
     )
 

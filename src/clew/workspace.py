@@ -26,6 +26,7 @@ from clew.config import ProjectTarget, Settings, load_settings, resolve_target
 from clew.datasets import feature_names, from_frame, list_datasets, read_rows, read_source, take_snapshot
 from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
 from clew.errors import PackageError, ProjectError, UsageError, did_you_mean
+from clew.loop.adoption import Adoption, adopt, asked_of, features_of, located
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, predict_batch
 from clew.loop.fitter import Fitter, Thread
@@ -64,6 +65,7 @@ from clew.tracking import (
     fetch_code,
     get_environment,
     get_run,
+    keep_environment,
     make_environment,
     materialise_code,
     this_owner,
@@ -237,6 +239,9 @@ class Workspace:
 
     def _code_of(self, version: Version, folder: Path) -> Path:
         run = get_run(self.store, version.run)
+        if not run.code:  # made elsewhere, and without need of code
+            (folder / "none").mkdir(parents=True, exist_ok=True)
+            return folder / "none"
         fetch_code(self.store, run.code, folder / run.code)
         return folder / run.code
 
@@ -278,6 +283,67 @@ class Workspace:
         n_packages = len(recorded["packages"])
         on_progress(Progress(0.0, sentence=f"making the recorded environment of {n_packages} packages"))
         return make_environment(self.store.folder / "environments", recorded)
+
+    def import_model(
+        self,
+        name: str,
+        source: str,
+        *,
+        where: Path,
+        example: str | None = None,
+        data: str | None = None,
+        label: str | None = None,
+        actor: str,
+        reason: str,
+    ) -> Adoption:
+        """Make a model from elsewhere version 1 and champion of `name`: see `clew.loop.adoption.adopt`.
+
+        Parameters
+        ----------
+        source
+            A file, a folder in MLflow's format (``mlflow:FOLDER``), or one of its registry
+            (``mlflow:models:/churn/7``); relative to `where`.
+        example, data
+            Files of rows: which columns the model takes, and what its reference profile counts. By default
+            both are the dataset's, where the project declares the model.
+        label
+            The label's column in these files, for a model that is not declared.
+        """
+        with ExitStack() as stack:
+            path = located(source, where, stack.enter_context(self.store.scratch("source")))
+            child, code, described = self._adopting(stack, name)
+            files = [each for each in (example or data, data or example) if each is not None]
+            tables = [read_source(each, where) for each in files]
+            if described is not None and not tables:
+                dataset = described.model.dataset
+                tables = [child.table(described.file, dataset.name, self._text_columns(dataset.name))]
+            declaration = None if described is None else described.model
+            asked = asked_of(declaration, tables, label) | {"allow_pickle": self.settings.allow_pickle}
+            return adopt(
+                self.store,
+                child,
+                name,
+                path,
+                source=source,
+                declaration=declaration,
+                asked=asked,
+                tables=[features_of(table, declaration) for table in tables],
+                code=code,
+                environment=keep_environment(self.store, child.environment(), now=self._clock()),
+                actor=actor,
+                reason=reason,
+                now=self._clock(),
+            )
+
+    def _adopting(self, stack: ExitStack, name: str) -> tuple[Child, str, Described | None]:
+        """A child that can read a model made elsewhere, the code it may need, and what declares the model."""
+        if self._target is not None:
+            child, tree, described = stack.enter_context(self._child(_ignore))
+            found = next((each for each in described if each.model.name == name), None)
+            is_needed = found is not None and found.model.allow_code
+            return child, tree.id if is_needed else "", found
+        folder = stack.enter_context(self.store.scratch("code"))
+        return stack.enter_context(Child.start(folder, self.settings.root, folder)), "", None
 
     # -- records ---------------------------------------------------------------------------------------
 

@@ -106,6 +106,12 @@ def reproduce(
         When the function fails this time; the run that repeats it is recorded as failed.
     """
     repeated = original.run
+    if repeated.purpose == "import":
+        given = repeated.params
+        raise UsageError(
+            f"{original.name} was imported from {given['source'].value} by {given['by'].value}: how it was"
+            " trained is not known, so it cannot be trained again."
+        )
     if repeated.status != "finished":
         raise UsageError(
             f"Run {repeated.id[:12]} is {repeated.status}, so there is no model to make again."

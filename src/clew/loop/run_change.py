@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from clew.datasets import get_snapshot
 from clew.entities import Param, Run
+from clew.errors import UsageError
 from clew.loop.data_change import DataChange, data_change
 from clew.loop.originals import Original
 from clew.registry import get_gate
@@ -72,6 +73,12 @@ class RunChange:
 def run_change(store: Store, then: Original, now: Original) -> RunChange:
     """Compare two runs, with the versions that they made."""
     one, other = then.run, now.run
+    for original in (then, now):
+        if original.run.purpose == "import":
+            raise UsageError(
+                f"{original.name} was imported from {original.run.params['source'].value}: of its training"
+                f" there is nothing to compare. Where it came from: clew trace {original.name}"
+            )
     environments = (get_environment(store, run.environment) for run in (one, other))
     snapshots = (get_snapshot(store, run.snapshot, run.dataset) for run in (one, other))
     return RunChange(

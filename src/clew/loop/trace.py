@@ -170,6 +170,13 @@ def _tell_version(reader: Reader, identity: str) -> tuple[str, Json]:
 
 def _tell_run(reader: Reader, identity: str) -> tuple[str, Json]:
     row = _known(reader.get("runs", id=identity), "run", identity)
+    if row["purpose"] == "import":
+        given = {name: param["value"] for name, param in row["params"].items()}
+        sentence = (
+            f"training unknown: imported from {given['source']} (sha256 {given['sha256'][:SHORT]}…) by"
+            f" {given['by']}"
+        )
+        return sentence, given | {"started_at": row["started_at"].isoformat(), "error": row["error"]}
     took = "" if row["seconds"] is None else f" in {row['seconds']:.2f} s"
     rows = " and ".join(f"{start:,} to {end:,}" for start, end in row["rows"])
     sentence = f"{row['purpose']} of {row['model']}: {row['status']}{took}, rows {rows}, seed {row['seed']}"

@@ -173,6 +173,8 @@ def _load_model(folder: Path, flavor: str, signature: Signature, trusted: list[s
 def _check_answers(
     model: Any, wrapped: LoadedModel, folder: Path, trusted: list[str], example: pa.Table
 ) -> None:
+    if example.num_rows == 0:
+        return
     if isinstance(wrapped.engine, lightgbm_text.LightGBMModel):
         lightgbm_text.check_same_answers(model, wrapped.engine, example)
     if isinstance(wrapped.engine, xgboost_file.XGBoostModel):

@@ -196,8 +196,11 @@ def _claim_again(tx: Transaction, known: Json, row: Json) -> None:
 
 
 def _link(tx: Transaction, run: Run) -> None:
-    link(tx, "run", run.id, "used", "snapshot", run.snapshot)
-    link(tx, "run", run.id, "ran", "code", run.code)
+    # Of a model that was made elsewhere nobody knows rows and code.
+    if run.snapshot:
+        link(tx, "run", run.id, "used", "snapshot", run.snapshot)
+    if run.code:
+        link(tx, "run", run.id, "ran", "code", run.code)
     link(tx, "run", run.id, "ran in", "environment", run.environment)
 
 

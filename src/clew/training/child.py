@@ -41,6 +41,7 @@ class Workbench:
 
     def answer(self, request: Message) -> Reply:
         verbs: dict[str, Callable[[Message], Reply]] = {
+            "adopt": self._adopt,
             "describe": self._describe,
             "environment": self._environment,
             "table": self._table,
@@ -124,6 +125,18 @@ class Workbench:
         header = request.header
         info = package(self._in_use(), self._fitted[header["fit"]], header)
         return {"package": msgspec.to_builtins(info)}, ()
+
+    def _adopt(self, request: Message) -> Reply:
+        from clew.training.adopting import adopt
+
+        tables = [unpack_table(buffer) for buffer in request.buffers]
+        try:
+            return {"adopted": adopt(request.header, tables)}, ()
+        except ClewError:
+            raise
+        # Reading a pickle runs what is in it, and that may raise anything.
+        except BaseException as error:  # noqa: BLE001
+            raise function_fault(request.header["path"], error, self._code_folder) from None
 
     def _release(self, request: Message) -> Reply:
         self._fitted.pop(request.header["fit"], None)

@@ -33,7 +33,7 @@ _OWN_TYPES = {
     "lightgbm.sklearn.LGBMRegressor",
     "lightgbm.sklearn.LGBMRanker",
 }
-_PROBABILITY_OBJECTIVES = {"binary", "multiclass", "multiclassova", "cross_entropy"}
+PROBABILITY_OBJECTIVES = {"binary", "multiclass", "multiclassova", "cross_entropy"}
 # Settings that change what the scikit-learn wrapper answers and that the text does not carry.
 _PREDICT_SETTINGS = {"start_iteration_predict", "num_iteration_predict", "pred_early_stop"}
 
@@ -111,7 +111,7 @@ def wrap(model: Any, signature: Signature) -> LightGBMModel:
         _refuse_classifier(model)
         return LightGBMModel(booster, replace(used, classes=None))
     objective = objective_of(booster)
-    if objective not in _PROBABILITY_OBJECTIVES:
+    if objective not in PROBABILITY_OBJECTIVES:
         raise PackageError(
             f"The LightGBM model was fitted with the objective {objective!r}, whose answers are no"
             " probabilities of classes. Use LGBMClassifier, or one of the objectives binary, multiclass and"

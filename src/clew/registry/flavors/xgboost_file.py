@@ -37,7 +37,7 @@ _OWN_TYPES = {
     "xgboost.sklearn.XGBRanker",
     "xgboost.sklearn.XGBRegressor",
 }
-_PROBABILITY_OBJECTIVES = {"binary:logistic", "multi:softprob", "reg:logistic"}
+PROBABILITY_OBJECTIVES = {"binary:logistic", "multi:softprob", "reg:logistic"}
 # Answers are numbers of 32 bits, and the wrapper subtracts them from one as such.
 _ROUNDING = 1e-6
 
@@ -129,7 +129,7 @@ def wrap(model: Any, signature: Signature) -> XGBoostModel:
         _refuse_other_than_one_number(model, about)
         return XGBoostModel(booster, replace(used, classes=None))
     objective = about["objective"]["name"]
-    if objective not in _PROBABILITY_OBJECTIVES:
+    if objective not in PROBABILITY_OBJECTIVES:
         raise PackageError(
             f"The XGBoost model was fitted with the objective {objective!r}, whose answers are no"
             " probabilities of classes. Use XGBClassifier, or one of the objectives binary:logistic and"
