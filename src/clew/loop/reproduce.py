@@ -38,6 +38,7 @@ from clew.loop.reproduction import (
     Reproduction,
     both,
     compare_predictions,
+    files_changed,
     level_of,
     likely_causes,
     mixed_rows,
@@ -57,6 +58,7 @@ from clew.tracking import (
     log_metrics,
     materialise_code,
     open_run,
+    opened_files,
     read_metrics,
     this_owner,
 )
@@ -269,7 +271,9 @@ class _Repetition:
         is_repeatable = twice.model_digest == fit.model_digest and both(*self._answers("twice")).is_same(
             both(*self._answers(AGAIN))
         )
-        return likely_causes(change, is_repeatable=is_repeatable)
+        then = opened_files(self._store, self._repeated.id)
+        files = files_changed(then, fit.opened)
+        return likely_causes(change, is_repeatable=is_repeatable, files=files)
 
     # -- what is compared ------------------------------------------------------------------------------
 
@@ -388,6 +392,7 @@ class _Repetition:
             output=fit.output,
             seconds=fit.seconds,
             peak_memory_bytes=fit.peak_memory_bytes,
+            opened=fit.opened,
             now=self._clock(),
             owner=self._fitter.thread.owner,
         )

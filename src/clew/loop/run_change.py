@@ -12,6 +12,7 @@ from clew.entities import Param, Run
 from clew.errors import UsageError
 from clew.loop.data_change import DataChange, data_change
 from clew.loop.originals import Original
+from clew.loop.reproduction import files_changed
 from clew.registry import get_gate
 from clew.storage import Store
 from clew.tracking import (
@@ -21,6 +22,7 @@ from clew.tracking import (
     code_change,
     environment_change,
     get_environment,
+    opened_files,
 )
 
 Interval: TypeAlias = tuple[float, float]
@@ -63,10 +65,11 @@ class RunChange:
     data: DataChange | None
     environment: EnvironmentChange
     code: tuple[FileChange, ...]
+    opened: tuple[Changed, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether anything differs."""
-        told = (self.facts, self.params, self.metrics, self.data, self.environment, self.code)
+        told = (self.facts, self.params, self.metrics, self.data, self.environment, self.code, self.opened)
         return any(map(bool, told)) or self.is_same_model is False
 
 
@@ -91,6 +94,7 @@ def run_change(store: Store, then: Original, now: Original) -> RunChange:
         data=data_change(store, *snapshots),
         environment=environment_change(*environments),
         code=code_change(store, one.code, other.code),
+        opened=files_changed(opened_files(store, one.id), opened_files(store, other.id)),
     )
 
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from clew.entities import Json
-from clew.errors import NotFound
+from clew.errors import NotFound, did_you_mean
 from clew.loop.prediction_thread import answers_node, is_prediction_id, prediction_node
 from clew.loop.result import ThreadNode
 from clew.storage import Reader, Store, Where
+from clew.tracking.opened_files import opened_file
 
 SHORT = 12
 """Characters of an id that people read and type."""
@@ -109,9 +110,23 @@ def version_name(reader: Reader, reference: str) -> str:
     wanted = alias["number"] if alias is not None else number
     known = [row["number"] for row in reader.find("versions", {"deployment": deployment}, ["number"])]
     if not str(wanted).isdecimal() or int(wanted) not in known:
-        there = f"it has versions {', '.join(map(str, known))}" if known else "it has no versions"
-        raise NotFound(f"{deployment!r} has no version {number!r}; {there}. See: clew models list")
+        raise NotFound(_no_version(reader, deployment, number, known))
     return f"{deployment}@{int(wanted)}"
+
+
+def _no_version(reader: Reader, deployment: str, number: str, known: list[int]) -> str:
+    if not known:
+        live = {row["name"] for row in reader.find("deployments", {"kind": "live"})}
+        names = sorted({row["deployment"] for row in reader.find("versions")} & live)
+        there = did_you_mean(deployment, names) if names else "Train one with: clew try"
+        return f"There is no model {deployment!r} with a version. {there}"
+    there = f"it has versions {', '.join(map(str, known))}"
+    if number == "champion":
+        return (
+            f"{deployment!r} has no champion yet; {there}. Name one, such as '{deployment}@{known[-1]}', or"
+            " make a champion with: clew up"
+        )
+    return f"{deployment!r} has no version {number!r}; {there}. See: clew models list"
 
 
 def newest_version(reader: Reader, name: str) -> str | None:
@@ -137,7 +152,14 @@ _LOOK_UP: dict[str, Callable[[Reader, str], list[str]]] = {
     "code": _by_prefix("code_trees"),
     "environment": _by_prefix("environments"),
     "batch": _by_prefix("batches"),
+    "file": lambda reader, reference: _files(reader, reference),
 }
+
+
+def _files(reader: Reader, reference: str) -> list[str]:
+    """Files that trainings read, by path or by the beginning of their hash; each content is one of its own."""
+    known = {row["to_id"] for row in reader.find("edges", {"to_kind": "file"})}
+    return sorted(each for each in known if each.startswith(reference) or each.endswith(f" {reference}"))
 
 
 def _node(reader: Reader, kind: str, identity: str, seen: frozenset[tuple[str, str]]) -> ThreadNode:
@@ -239,6 +261,11 @@ def _tell_batch(reader: Reader, identity: str) -> tuple[str, Json]:
     return sentence, facts | {"started_at": row["started_at"].isoformat()}
 
 
+def _tell_file(reader: Reader, identity: str) -> tuple[str, Json]:  # noqa: ARG001
+    file = opened_file(identity)
+    return f"{file.path}, read by the training and not kept", {"sha256": file.sha256}
+
+
 def _known(row: Row | None, kind: str, identity: str) -> Row:
     if row is None:
         raise NotFound(f"The {kind} {identity!r} is named by another record, but is not in this store.")
@@ -254,4 +281,5 @@ _TOLD: dict[str, Callable[[Reader, str], tuple[str, Json]]] = {
     "decision": _tell_decision,
     "finding": _tell_finding,
     "batch": _tell_batch,
+    "file": _tell_file,
 }

@@ -8,6 +8,7 @@ from clew.tracking.environment import capture_environment, get_environment, keep
 from clew.tracking.environment_change import Changed, EnvironmentChange, environment_change
 from clew.tracking.made_environments import make_environment
 from clew.tracking.metrics import LoggedMetric, log_metrics, read_metrics
+from clew.tracking.opened_files import OpenedFile, opened_files
 from clew.tracking.owners import is_alive, this_owner
 from clew.tracking.runs import close_run, fail_lost_runs, fail_run, get_run, list_runs, open_run, read_output
 
@@ -18,6 +19,7 @@ __all__ = [
     "EnvironmentChange",
     "FileChange",
     "LoggedMetric",
+    "OpenedFile",
     "capture_code",
     "capture_environment",
     "close_run",
@@ -36,6 +38,7 @@ __all__ = [
     "make_environment",
     "materialise_code",
     "open_run",
+    "opened_files",
     "read_metrics",
     "read_output",
     "this_owner",

@@ -11,6 +11,7 @@ from typing import Any
 from clew.entities import Json, Param, RowRange, Run, RunStatus
 from clew.errors import NotFound, StoreBusy, StoreError
 from clew.storage import Store, Transaction, Where, link
+from clew.tracking.opened_files import OpenedFile, link_opened
 from clew.tracking.owners import is_alive, this_owner
 
 N_ID_DIGITS = 32
@@ -90,10 +91,11 @@ def close_run(
     output: bytes | None,
     seconds: float | None,
     peak_memory_bytes: int | None,
+    opened: Sequence[OpenedFile] = (),
     now: datetime,
     owner: str | None = None,
 ) -> Run:
-    """Record that a run went well, and what came out.
+    """Record that a run went well, what came out, and which files outside of its code it read.
 
     Raises
     ------
@@ -109,7 +111,7 @@ def close_run(
         "seconds": seconds,
         "peak_memory_bytes": peak_memory_bytes,
     }
-    return _end(store, run_id, values, owner)
+    return _end(store, run_id, values, owner, opened)
 
 
 def read_output(store: Store, run: Run) -> str:
@@ -190,7 +192,7 @@ def _claim_again(tx: Transaction, known: Json, row: Json) -> None:
         )
     # What an earlier attempt logged would mix with what this one logs.
     tx.delete("run_metrics", {"run": known["id"]})
-    for relation in ("used", "ran", "ran in"):
+    for relation in ("used", "ran", "ran in", "read"):
         tx.delete("edges", {"from_kind": "run", "from_id": known["id"], "relation": relation})
     tx.update("runs", {"id": known["id"]}, {**row, "attempt": known["attempt"] + 1})
 
@@ -204,11 +206,15 @@ def _link(tx: Transaction, run: Run) -> None:
     link(tx, "run", run.id, "ran in", "environment", run.environment)
 
 
-def _end(store: Store, run_id: str, values: Json, owner: str | None) -> Run:
+def _end(
+    store: Store, run_id: str, values: Json, owner: str | None, opened: Sequence[OpenedFile] = ()
+) -> Run:
     mine = owner or this_owner()
     with store.write() as tx:
         n_changed = tx.update("runs", {"id": run_id, "status": "running", "owner": mine}, values)
         row = tx.get("runs", id=run_id)
+        if n_changed:
+            link_opened(tx, run_id, opened)
     if row is None:
         raise NotFound(f"There is no run {run_id!r}.")
     if n_changed == 0:

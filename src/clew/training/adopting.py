@@ -62,7 +62,7 @@ def adopt(asked: Json, tables: Sequence[pa.Table]) -> Json:
     label = asked["label"]
     features = example.drop_columns([label]) if label in example.column_names else example
     task: Task = asked["task"] or ("classification" if _answers_classes(model) else "regression")
-    classes = asked["classes"] if task == "classification" else None
+    classes = (asked["classes"] or _own_classes(model)) if task == "classification" else None
     categorical = asked["categorical"]
     if categorical is None:
         categorical = [name for name in features.column_names if _is_text(features.schema.field(name).type)]
@@ -282,6 +282,28 @@ def _answers_classes(model: Any) -> bool:
     if type(model).__name__ == "Booster":
         return lightgbm_text.objective_of(model) in lightgbm_text.PROBABILITY_OBJECTIVES
     return hasattr(model, "classes_")
+
+
+def _own_classes(model: Any) -> list[int] | None:
+    """The classes of a graph that answers for 0, 1, 2, …; other models know theirs.
+
+    Raises
+    ------
+    PackageError
+        When a graph's labels are other ones, which it does not list.
+    """
+    if not isinstance(model, OnnxBytes):
+        return None
+    outputs = open_session(model.content).get_outputs()
+    is_number = {"tensor(float)", "tensor(double)"}
+    widths = [each.shape[-1] for each in outputs if each.type in is_number and len(each.shape) == 2]
+    has_words = any(each.type == "tensor(string)" for each in outputs)
+    if has_words or len(widths) != 1 or not isinstance(widths[0], int):
+        raise PackageError(
+            "The graph does not say which classes it answers for. Show them: --data FILE.csv --label COLUMN,"
+            " with rows of every class."
+        )
+    return list(range(max(2, widths[0])))
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -12,7 +12,10 @@ from clew.cli.terminal import answer
 from clew.cli.values import WHICH, json_option, limit_option, since_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from clew.entities import Run, RunStatus
+    from clew.tracking import OpenedFile
 
 LAST_LINES = 40
 """Of what a training printed; a screenful."""
@@ -34,10 +37,10 @@ def runs() -> None:
 @option(
     "--of",
     "work",
-    type=click.Choice(["try", "backtest", "reproduce", "all"]),
+    type=click.Choice(["try", "live", "backtest", "reproduce", "all"]),
     default="try",
     purpose=WHICH,
-    help="Only those of this kind of work; a backtest makes dozens.",
+    help="Only those of this kind of work: live is what clew up fitted; a backtest makes dozens.",
 )
 @option("--purpose", purpose=WHICH, help='Only those made for this, such as "blind refit".')
 @since_option
@@ -74,7 +77,9 @@ def show_runs(found: list[Run]) -> None:
     from clew.cli.words import lasting
 
     if not found:
-        say("No run fits what was asked for. Make one with: clew try")
+        say(
+            "No run fits what was asked for. Ask for all with: clew runs list --of all; or make one: clew try"
+        )
         return
     show_table(
         ["id", "model", "purpose", "status", "started", "rows", "took", "metrics"],
@@ -126,14 +131,15 @@ def show_run(run_id: str, as_json: bool) -> None:
         run = tracking.get_run(records.store, run_id)
         logged = list(tracking.read_metrics(records.store, run.id))
         printed = tracking.read_output(records.store, run)
+        opened = tracking.opened_files(records.store, run.id)
     answer(
         as_json,
-        {"run": run, "logged": logged, "printed": printed},
-        lambda: _show_run(run, n_logged=len(logged), printed=printed),
+        {"run": run, "logged": logged, "printed": printed, "opened": opened},
+        lambda: _show_run(run, n_logged=len(logged), printed=printed, opened=opened),
     )
 
 
-def _show_run(run: Run, n_logged: int, printed: str) -> None:
+def _show_run(run: Run, n_logged: int, printed: str, opened: Sequence[OpenedFile]) -> None:
     from clew.cli.terminal import say, show_facts
 
     say(f"Run {run.id} of {run.model}", style="bold")
@@ -147,6 +153,7 @@ def _show_run(run: Run, n_logged: int, printed: str) -> None:
             "snapshot": f"{run.snapshot[:12]} of {run.dataset}",
             "code": run.code[:12],
             "environment": run.environment[:12],
+            "also read": read_outside(opened),
             "seed": run.seed,
             "params": _params(run),
             "metrics": _metrics(run),
@@ -158,6 +165,11 @@ def _show_run(run: Run, n_logged: int, printed: str) -> None:
     )
     say()
     say(f"Where it came from: clew trace {run.id[:12]}")
+
+
+def read_outside(opened: Sequence[OpenedFile]) -> str:
+    """Files that the training read and that nobody keeps, a line each; empty for none."""
+    return "\n".join(f"{file.path}  (sha256 {(file.sha256 or 'unknown')[:12]}, not kept)" for file in opened)
 
 
 def _what_it_took(run: Run) -> dict[str, Any]:
