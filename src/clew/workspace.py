@@ -50,13 +50,14 @@ from clew.loop.result import (
     TryResult,
 )
 from clew.loop.run_change import RunChange, run_change
-from clew.loop.served_model import ServedModel
+from clew.loop.served_model import ElsewhereModel, ServedModel
 from clew.loop.trace import touched, trace, version_name
 from clew.loop.trial import Trial, try_result
 from clew.loop.why import why
-from clew.registry import LoadedModel, Predictions, fetch_package, get_version, load_package
-from clew.registry.package_checks import needs_code, read_own
+from clew.registry import LoadedModel, Predictions, Signature, fetch_package, get_version, load_package
+from clew.registry.package_checks import needs_code, read_own, version_changes
 from clew.serving.doorbell import RUN_FOLDER, Doorbell
+from clew.serving.upgrades import python_for
 from clew.storage import Store, open_store
 from clew.tracking import (
     CodeTree,
@@ -189,8 +190,11 @@ class Workspace:
 
     # -- answers ---------------------------------------------------------------------------------------
 
-    def load_model(self, name: str, *, allow_code: bool = False) -> LoadedModel:
-        """A version as a model in this process; see `load`."""
+    def load_model(self, name: str, *, allow_code: bool = False) -> LoadedModel | ElsewhereModel:
+        """A version as a model in this process; see `load`.
+
+        One that answers otherwise with what is installed here answers from its recorded environment.
+        """
         version = self._version(name)
         folder = self.store.folder / "packages" / version.package
         folder.parent.mkdir(mode=0o700, exist_ok=True)
@@ -200,8 +204,13 @@ class Workspace:
                 f"{version.name} needs the project's own code to predict, and brings it in only when"
                 f" it may: clew.load({name!r}, allow_code=True)"
             )
-        code = self._code_of(version, self.store.folder / "code") if allow_code else None
-        return load_package(folder, code_folder=code, expected_digest=version.package)
+        is_upgraded = bool(version_changes(folder))
+        code = self._code_of(version, self.store.folder / "code") if allow_code or is_upgraded else None
+        if code and python_for(self.store, version, folder, code, self.settings.root, self._clock()):
+            running = ExitStack()
+            answer = self._answering(running, version)
+            return ElsewhereModel(Signature.from_json(read_own(folder)["signature"]), answer, running)
+        return load_package(folder, code_folder=code if allow_code else None, expected_digest=version.package)
 
     def predict_batch(
         self, name: str, source: str, destination: Path, *, where: Path, actor: str
@@ -227,8 +236,10 @@ class Workspace:
         folder = stack.enter_context(self.store.scratch("answering"))
         fetch_package(self.store, version.package, folder / "package")
         code = self._code_of(version, folder / "code")
-        child = stack.enter_context(Child.start(code, self.settings.root, folder))
-        held = child.load(folder / "package", expected_digest=version.package)
+        place, root = folder / "package", self.settings.root
+        python = python_for(self.store, version, place, code, root, self._clock())
+        child = stack.enter_context(Child.start(code, root, folder, python=python))
+        held = child.load(place, expected_digest=version.package)
         return lambda rows: child.predict(held, rows)
 
     def _version(self, name: str) -> Version:

@@ -10,7 +10,7 @@ import pyarrow.feather as feather
 import pytest
 
 from clew.registry import load_package, open_row_model, package_digest, save_package, wrap_model
-from clew.registry.packages import version_changes
+from clew.registry.package_checks import version_changes
 from tests.registry.elsewhere import run_python
 from tests.registry.models import CLASSIFIERS, fitted
 

@@ -15,6 +15,7 @@ from clew.loop.prediction_thread import answers_node, is_prediction_id, predicti
 from clew.loop.result import ThreadNode
 from clew.storage import Reader, Store, Where
 from clew.tracking.opened_files import opened_file
+from clew.tracking.submodules import Submodule
 
 SHORT = 12
 """Characters of an id that people read and type."""
@@ -144,6 +145,12 @@ def _by_prefix(table: str) -> Callable[[Reader, str], list[str]]:
     return look
 
 
+def _files(reader: Reader, reference: str) -> list[str]:
+    """Files that trainings read, by path or by the beginning of their hash."""
+    known = {row["to_id"] for row in reader.find("edges", {"to_kind": "file"})}
+    return sorted(each for each in known if each.startswith(reference) or each.endswith(f" {reference}"))
+
+
 _LOOK_UP: dict[str, Callable[[Reader, str], list[str]]] = {
     "run": _by_prefix("runs"),
     "snapshot": _by_prefix("snapshots"),
@@ -152,14 +159,8 @@ _LOOK_UP: dict[str, Callable[[Reader, str], list[str]]] = {
     "code": _by_prefix("code_trees"),
     "environment": _by_prefix("environments"),
     "batch": _by_prefix("batches"),
-    "file": lambda reader, reference: _files(reader, reference),
+    "file": _files,
 }
-
-
-def _files(reader: Reader, reference: str) -> list[str]:
-    """Files that trainings read, by path or by the beginning of their hash; each content is one of its own."""
-    known = {row["to_id"] for row in reader.find("edges", {"to_kind": "file"})}
-    return sorted(each for each in known if each.startswith(reference) or each.endswith(f" {reference}"))
 
 
 def _node(reader: Reader, kind: str, identity: str, seen: frozenset[tuple[str, str]]) -> ThreadNode:
@@ -266,6 +267,13 @@ def _tell_file(reader: Reader, identity: str) -> tuple[str, Json]:  # noqa: ARG0
     return f"{file.path}, read by the training and not kept", {"sha256": file.sha256}
 
 
+def _tell_submodule(reader: Reader, identity: str) -> tuple[str, Json]:  # noqa: ARG001
+    held = Submodule.parse(identity)
+    return f"submodule {held.path} at commit {held.commit[:SHORT]} of {held.url or 'nowhere'}", {
+        "commit": held.commit
+    }
+
+
 def _known(row: Row | None, kind: str, identity: str) -> Row:
     if row is None:
         raise NotFound(f"The {kind} {identity!r} is named by another record, but is not in this store.")
@@ -282,4 +290,5 @@ _TOLD: dict[str, Callable[[Reader, str], tuple[str, Json]]] = {
     "finding": _tell_finding,
     "batch": _tell_batch,
     "file": _tell_file,
+    "submodule": _tell_submodule,
 }

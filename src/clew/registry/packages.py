@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from clew.entities import Json
-from clew.errors import PackageError
+from clew.errors import DataError, PackageError
 from clew.registry.flavors import lightgbm_text, onnx_file, skops_file, xgboost_file
-from clew.registry.mlmodel import describe, example_rows, write_json
+from clew.registry.mlmodel import describe, example_rows, recorded_answers, write_json
 from clew.registry.models import Answering, LoadedModel, wrap_model
 from clew.registry.package_checks import check_package, read_own
-from clew.registry.package_files import EXAMPLE_FILE, MLMODEL_FILE, PROFILE_FILE, package_digest
+from clew.registry.package_files import ANSWERS_FILE, EXAMPLE_FILE, MLMODEL_FILE, PROFILE_FILE, package_digest
 from clew.registry.signature import Signature
 
 _NATIVE: Mapping[str, Callable[[Path, Signature], Answering]] = {
@@ -103,10 +102,20 @@ def save_package(
     if profile is not None:
         # The profile was counted from rows and answers; what the columns matter to it, the model knows best.
         write_json(folder / PROFILE_FILE, profile | {"importance": wrapped.importance})
+    if example.num_rows:
+        _write_answers(wrapped, folder, example)
     _check_answers(model, wrapped, folder, sorted(saved.trusted_types), example)
     return PackageInfo(
         wrapped.flavor, tuple(sorted(saved.trusted_types)), saved.model_digest, package_digest(folder)
     )
+
+
+def _write_answers(wrapped: LoadedModel, folder: Path, example: pa.Table) -> None:
+    try:
+        write_json(folder / ANSWERS_FILE, recorded_answers(wrapped, example))
+    except DataError:
+        # A model of the project's own may refuse rows that nobody has. It is then known by loading alone.
+        return
 
 
 def load_package(
@@ -143,20 +152,6 @@ def package_model_digest(folder: Path) -> str:
     """The `PackageInfo.model_digest` that the package says of itself."""
     digest: str = read_own(folder)["model_digest"]
     return digest
-
-
-def version_changes(folder: Path) -> dict[str, tuple[str, str | None]]:
-    """Distributions whose version differs from the one the package was made with: (then, now)."""
-    recorded: dict[str, str] = read_own(folder)["requirements"]
-    now = {name: _installed(name) for name in recorded}
-    return {name: (then, now[name]) for name, then in recorded.items() if now[name] != then}
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _load_model(folder: Path, flavor: str, signature: Signature, trusted: list[str]) -> LoadedModel:
