@@ -149,9 +149,10 @@ def _show_run(run: Run, n_logged: int, printed: str, opened: Sequence[OpenedFile
             "purpose": run.purpose,
             "started": f"{run.started_at:%Y-%m-%d %H:%M:%S} UTC",
             **_what_it_took(run),
-            "rows": f"{n_rows(run):,}: {_ranges(run)}",
-            "snapshot": f"{run.snapshot[:12]} of {run.dataset}",
-            "code": run.code[:12],
+            # Of a model that was made elsewhere none of these is known.
+            "rows": f"{n_rows(run):,}: {_ranges(run)}" if run.snapshot else None,
+            "snapshot": f"{run.snapshot[:12]} of {run.dataset}" if run.snapshot else None,
+            "code": run.code[:12] or None,
             "environment": run.environment[:12],
             "also read": read_outside(opened),
             "seed": run.seed,

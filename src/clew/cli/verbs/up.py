@@ -126,7 +126,8 @@ class _Told:
         control = ready.presence.control_url
         clock = "real" if ready.clock == "real" else f"replay, at {ready.now:%Y-%m-%d %H:%M} UTC"
         models = [
-            f"{name} version {n}" if n else f"{name} (out of service)" for name, n in ready.models.items()
+            f"{name} version {n}" if n else f"{name} (not live: see clew status)"
+            for name, n in ready.models.items()
         ]
         lines = {
             "predictions": _where_to_ask(ready),
