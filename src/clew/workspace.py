@@ -6,7 +6,6 @@ what the command line and the server call.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +50,7 @@ from clew.loop.result import (
 )
 from clew.loop.run_change import RunChange, run_change
 from clew.loop.served_model import ElsewhereModel, ServedModel
+from clew.loop.targets import chosen, guessed_sources
 from clew.loop.trace import touched, trace, version_name
 from clew.loop.trial import Trial, try_result
 from clew.loop.why import why
@@ -412,7 +412,7 @@ class Workspace:
         with ExitStack() as stack:
             child, tree, models = stack.enter_context(self._child(on_progress))
             self._refuse_params_of_nobody(models)
-            described = _chosen(models, self._target.model if self._target else None)
+            described = chosen(models, self._target.model if self._target else None)
             declaration = described.model
             on_progress(Progress(0.0, sentence=f"reading {declaration.dataset.name}"))
             scratch = stack.enter_context(self.store.scratch("checker"))
@@ -448,7 +448,7 @@ class Workspace:
         if self._target is None:
             raise ProjectError("No project is open here; name a file, such as: clew try model.py")
         on_progress(Progress(0.0, sentence="capturing the code"))
-        known, guessed = self._known_sources(), _guessed_sources(self.settings.root, self._target.files)
+        known, guessed = self._known_sources(), guessed_sources(self.settings.root, self._target.files)
         with ExitStack() as stack:
             child, tree = self._captured(stack, known | guessed)
             described = child.describe(self._target.files)
@@ -545,45 +545,6 @@ class Workspace:
 
 def _ignore(_: Progress) -> None:
     """Progress that nobody watches."""
-
-
-def _guessed_sources(root: Path, files: Sequence[str]) -> set[str]:
-    """Paths that the project's files give to ``@clew.dataset`` in plain text: most likely what they declare.
-
-    A right guess saves a second capture and a second process; a wrong one only costs these.
-    """
-    guessed: set[str] = set()
-    for file in files:
-        path = root / file
-        if path.is_file():
-            try:
-                tree = ast.parse(path.read_bytes())
-            except (SyntaxError, ValueError):
-                continue  # the child will say what is wrong with the file, in the user's own lines
-            guessed |= {source for node in ast.walk(tree) if (source := _source_of(node)) is not None}
-    return guessed
-
-
-def _source_of(node: ast.AST) -> str | None:
-    """The path in a call such as ``clew.dataset("rides.parquet", …)``."""
-    if not isinstance(node, ast.Call) or ast.unparse(node.func).rpartition(".")[2] != "dataset":
-        return None
-    source = node.args[0] if node.args else None
-    return source.value if isinstance(source, ast.Constant) and isinstance(source.value, str) else None
-
-
-def _chosen(models: Sequence[Described], name: str | None) -> Described:
-    by_name = {described.model.name: described for described in models}
-    if name is not None and name in by_name:
-        return by_name[name]
-    if name is not None:
-        raise ProjectError(f"The project declares no model {name!r}. {did_you_mean(name, by_name)}")
-    if len(models) > 1:
-        raise ProjectError(
-            f"The project declares {len(models)} models: {', '.join(by_name)}. Name one, such as:"
-            f" {models[0].file}:{models[0].model.name}"
-        )
-    return models[0]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 
 from clew.datasets import feature_names, get_snapshot
 from clew.entities import Decision, Json, Param, Version
-from clew.errors import ClewError, Conflict, PackageError, StoreBusy, UsageError
+from clew.errors import ClewError, Conflict, StoreBusy, UsageError
 from clew.loop.commands import (
     STATUS_SET_BY,
     Command,
@@ -42,6 +42,7 @@ from clew.loop.live.fitter import LiveFitter
 from clew.loop.live.rows import LiveRows, matured_history
 from clew.loop.live.surroundings import LiveStatus, Surroundings
 from clew.loop.live.traffic import LiveTraffic
+from clew.loop.live.upgrades import check_after_upgrade
 from clew.loop.live.workshop import Workshop
 from clew.loop.live.world import LiveWorld
 from clew.loop.model_loop import ModelLoop
@@ -52,12 +53,6 @@ from clew.loop.result import Event
 from clew.loop.standing import FittedModel
 from clew.registry import aliases, ensure_deployment, get_version, list_versions, move_alias, record_audit
 from clew.registry.routes import get_route
-<<<<<<< HEAD
-from clew.serving.doorbell import Doorbell
-from clew.serving.upgrades import RECORDED, check_champion
-from clew.storage import Store
-=======
->>>>>>> main
 from clew.tracking import capture_environment, this_owner
 from clew.training import Described
 
@@ -100,7 +95,7 @@ class LiveModel:
         with self._lock:
             declaration, store = self._described.model, self._around.store
             ensure_deployment(store, self.deployment, "live", declaration.name, declaration, now)
-            self._check_after_upgrade(now)
+            check_after_upgrade(self._around, self.deployment, now)
             try:
                 checkpoint = load_checkpoint(store, self.deployment)
                 self._has_lived = checkpoint is not None
@@ -126,34 +121,6 @@ class LiveModel:
             except BaseException:
                 self._loop = None
                 raise
-
-    def _check_after_upgrade(self, now: datetime) -> None:
-        """Ask the champion for its recorded answers where its libraries are others now."""
-        store = self._around.store
-        number = aliases(store, self.deployment).get("champion")
-        if number is None:
-            return
-        version = get_version(store, self.deployment, number)
-        try:
-            check = check_champion(store, version, self._around.settings.root, now)
-        except PackageError as error:
-            self._tell_once("cannot be served", str(error), now)
-            return
-        if check is not None and check.verdict == RECORDED:
-            self._tell_once("another environment", check.sentence, now)
-
-    def _tell_once(self, kind: str, sentence: str, now: datetime) -> None:
-        store, around = self._around.store, self._around
-        with store.read() as reader:
-            told = reader.find(
-                "decisions", {"deployment": self.deployment, "kind": kind, "sentence": sentence}
-            )
-            newest = newest_decision(reader, self.deployment)
-        if told:
-            return
-        decision, n_before = Decision(kind, now, sentence, {}), newest["sequence"] if newest else 0
-        store_decision(store, around.settings.notifications, self.deployment, n_before + 1, decision)
-        around.on_event(self.deployment, Event(now, decision.kind, decision.sentence))
 
     def _tell_not_live(self, now: datetime) -> None:
         """Decided and told once for each reason; every other try is an event alone."""
