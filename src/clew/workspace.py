@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -22,8 +22,8 @@ import pyarrow as pa
 import clew
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
 from clew.datasets import feature_names, list_datasets, read_rows, read_source, take_snapshot
-from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
-from clew.errors import NotFound, PackageError, ProjectError, UsageError, did_you_mean
+from clew.entities import Duration, Run, Snapshot, Version
+from clew.errors import NotFound, PackageError, ProjectError
 from clew.loop.adoption import Adoption, adopt, asked_of, features_of, located
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, batch_destinations, predict_batch
@@ -50,7 +50,7 @@ from clew.loop.result import (
 )
 from clew.loop.run_change import RunChange, run_change
 from clew.loop.served_model import ElsewhereModel, ServedModel
-from clew.loop.targets import chosen, guessed_sources
+from clew.loop.targets import chosen, guessed_sources, params_of, refuse_params_of_nobody
 from clew.loop.trace import touched, trace, version_name
 from clew.loop.trial import Trial, try_result
 from clew.loop.why import why
@@ -185,7 +185,7 @@ class Workspace:
                 clock=self._clock,
                 on_event=on_event,
             )
-            params = {each.model.name: self._params(each.model, {}) for each in described}
+            params = {each.model.name: params_of(self.settings, each.model, {}) for each in described}
             yield stack.enter_context(Live(around, params))
 
     # -- answers ---------------------------------------------------------------------------------------
@@ -411,7 +411,7 @@ class Workspace:
     def _prepared(self, params: Mapping[str, Any], seed: int, on_progress: OnProgress) -> Iterator[Prepared]:
         with ExitStack() as stack:
             child, tree, models = stack.enter_context(self._child(on_progress))
-            self._refuse_params_of_nobody(models)
+            refuse_params_of_nobody(self._target, models)
             described = chosen(models, self._target.model if self._target else None)
             declaration = described.model
             on_progress(Progress(0.0, sentence=f"reading {declaration.dataset.name}"))
@@ -430,7 +430,7 @@ class Workspace:
                 snapshot=snapshot,
                 code=tree.id,
                 environment=capture_environment(self.store, now=self._clock(), variables=child.variables),
-                params=self._params(declaration, params),
+                params=params_of(self.settings, declaration, params),
                 seed=seed,
                 owner=this_owner(),
             )
@@ -484,33 +484,6 @@ class Workspace:
         """Columns declared as text, which a CSV of digits alone would make numbers of."""
         known = [each for each in list_datasets(self.store) if each.name == dataset]
         return [column.name for each in known for column in each.columns if column.type == "string"]
-
-    def _params(self, declaration: ModelDeclaration, given: Mapping[str, Any]) -> dict[str, Param]:
-        """Every hyperparameter with its value and where that came from."""
-        chosen = {name: Param(value, "default") for name, value in declaration.params.items()}
-        from_file = self.settings.params.get(declaration.name, {})
-        for source, values in (("clew.toml", from_file), ("command line", given)):
-            for name, value in values.items():
-                if name not in chosen:
-                    raise UsageError(
-                        f"{declaration.name} has no hyperparameter {name!r} ({source})."
-                        f" {did_you_mean(name, chosen)}"
-                    )
-                chosen[name] = Param(value, source)  # type: ignore[arg-type]
-        return chosen
-
-    def _refuse_params_of_nobody(self, models: Sequence[Described]) -> None:
-        """A misspelled ``[params.…]`` would silently leave the defaults."""
-        listed = self.settings.models
-        if self._target is None or not listed or not set(listed) <= set(self._target.files):
-            return  # of a file that was not asked for nobody knows the models
-        names = [described.model.name for described in models]
-        for name in self.settings.params:
-            if name not in names:
-                raise UsageError(
-                    f"clew.toml has hyperparameters for {name!r}, but the project declares no such model."
-                    f" {did_you_mean(name, names)}"
-                )
 
     def _fitter(self, prepared: Prepared, kind: str, *more: Any) -> tuple[Fitter, str]:
         thread = prepared.thread

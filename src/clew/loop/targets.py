@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from clew.errors import ProjectError, did_you_mean
+from clew.config import ProjectTarget, Settings
+from clew.entities import ModelDeclaration, Param
+from clew.errors import ProjectError, UsageError, did_you_mean
 from clew.training import Described
 
 
@@ -47,3 +50,34 @@ def chosen(models: Sequence[Described], name: str | None) -> Described:
             f" {models[0].file}:{models[0].model.name}"
         )
     return models[0]
+
+
+def params_of(
+    settings: Settings, declaration: ModelDeclaration, given: Mapping[str, Any]
+) -> dict[str, Param]:
+    """Every hyperparameter with its value and where that came from."""
+    chosen = {name: Param(value, "default") for name, value in declaration.params.items()}
+    from_file = settings.params.get(declaration.name, {})
+    for source, values in (("clew.toml", from_file), ("command line", given)):
+        for name, value in values.items():
+            if name not in chosen:
+                raise UsageError(
+                    f"{declaration.name} has no hyperparameter {name!r} ({source})."
+                    f" {did_you_mean(name, chosen)}"
+                )
+            chosen[name] = Param(value, source)  # type: ignore[arg-type]
+    return chosen
+
+
+def refuse_params_of_nobody(target: ProjectTarget | None, models: Sequence[Described]) -> None:
+    """A misspelled ``[params.…]`` would silently leave the defaults."""
+    listed = target.settings.models if target else ()
+    if target is None or not listed or not set(listed) <= set(target.files):
+        return  # of a file that was not asked for nobody knows the models
+    names = [described.model.name for described in models]
+    for name in target.settings.params:
+        if name not in names:
+            raise UsageError(
+                f"clew.toml has hyperparameters for {name!r}, but the project declares no such model."
+                f" {did_you_mean(name, names)}"
+            )
