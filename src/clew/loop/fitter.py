@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ What lies ahead is answered early but looked at only once its label has matured.
 
 SERVING_ROWS = 200
 """Rows on which a package, loaded elsewhere, must answer like the model it was made of."""
+
+
+log = logging.getLogger("clew.loop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,9 @@ class Fitter:
 
     def _close(self, run: Run, fit: Fit, found: Rehearsed, logged: Mapping[str, float]) -> None:
         keep_artifacts(self.store, run.id, found.artifacts, now=self._clock())
+        for file in fit.opened:
+            about = {"model": run.model, "run": run.id, "file": file.path, "sha256": file.sha256}
+            log.warning("a training read a file that is not part of its code", extra=about)
         close_run(
             self.store,
             run.id,
@@ -194,6 +201,7 @@ class Fitter:
             output=fit.output,
             seconds=fit.seconds,
             peak_memory_bytes=fit.peak_memory_bytes,
+            opened=fit.opened,
             now=self._clock(),
             owner=self.thread.owner,
         )

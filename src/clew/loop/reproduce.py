@@ -41,6 +41,7 @@ from clew.loop.reproduction import (
     Reproduction,
     both,
     compare_predictions,
+    files_changed,
     level_of,
     likely_causes,
     mixed_rows,
@@ -60,6 +61,7 @@ from clew.tracking import (
     list_runs,
     materialise_code,
     open_run,
+    opened_files,
     summarise_metrics,
     this_owner,
 )
@@ -112,6 +114,12 @@ def reproduce(
         When the function fails this time; the run that repeats it is recorded as failed.
     """
     repeated = original.run
+    if repeated.purpose == "import":
+        given = repeated.params
+        raise UsageError(
+            f"{original.name} was imported from {given['source'].value} by {given['by'].value}: how it was"
+            " trained is not known, so it cannot be trained again."
+        )
     if repeated.status != "finished":
         raise UsageError(
             f"Run {repeated.id[:12]} is {repeated.status}, so there is no model to make again."
@@ -274,7 +282,9 @@ class _Repetition:
         is_repeatable = twice.model_digest == fit.model_digest and both(*self._answers("twice")).is_same(
             both(*self._answers(AGAIN))
         )
-        return likely_causes(change, is_repeatable=is_repeatable)
+        then = opened_files(self._store, self._repeated.id)
+        files = files_changed(then, fit.opened)
+        return likely_causes(change, is_repeatable=is_repeatable, files=files)
 
     # -- what is compared ------------------------------------------------------------------------------
 
@@ -395,6 +405,7 @@ class _Repetition:
             output=fit.output,
             seconds=fit.seconds,
             peak_memory_bytes=fit.peak_memory_bytes,
+            opened=fit.opened,
             now=self._clock(),
             owner=self._fitter.thread.owner,
         )

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-STORE_VERSION = 7
+STORE_VERSION = 8
 
 
 def stored_time(moment: datetime) -> str:
@@ -340,6 +340,16 @@ versions = Table(
     _json("gate"),
     _text("profile"),
     UniqueConstraint("deployment", "run", name="versions_one_a_run"),
+)
+upgrade_checks = Table(
+    "upgrade_checks",
+    metadata,
+    _key("id"),
+    _text("deployment", nullable=False),
+    _integer("version", nullable=False),
+    _text("verdict", nullable=False),
+    _text("sentence", nullable=False),
+    _time("checked_at", nullable=False),
 )
 aliases = Table(
     "aliases",

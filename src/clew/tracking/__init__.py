@@ -26,6 +26,7 @@ from clew.tracking.environment import capture_environment, get_environment, keep
 from clew.tracking.environment_change import Changed, EnvironmentChange, environment_change
 from clew.tracking.made_environments import make_environment
 from clew.tracking.metrics import LoggedMetric, log_metrics, read_metrics, summarise_metrics
+from clew.tracking.opened_files import OpenedFile, opened_files
 from clew.tracking.owners import is_alive, this_owner
 from clew.tracking.runs import (
     close_run,
@@ -48,6 +49,7 @@ __all__ = [
     "FileChange",
     "LoggedMetric",
     "Note",
+    "OpenedFile",
     "capture_code",
     "capture_environment",
     "checked_artifact_name",
@@ -72,6 +74,7 @@ __all__ = [
     "materialise_code",
     "note_run",
     "open_run",
+    "opened_files",
     "parse_order",
     "parse_search",
     "read_artifact",

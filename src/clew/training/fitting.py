@@ -20,6 +20,7 @@ from clew.declare import ModelSpec
 from clew.entities import Json, RowRange
 from clew.errors import ClewError, TrainingFailed, UsageError, did_you_mean
 from clew.registry import LoadedModel, Predictions, Signature, wrap_model
+from clew.registry.flavors.onnx_file import is_onnx, take_in
 from clew.training.faults import function_fault, user_traceback
 from clew.training.journal import JournalWriter
 from clew.training.protocol import pack_array
@@ -226,6 +227,9 @@ def _call(spec: ModelSpec, train: Train, arguments: Mapping[str, Any], code_fold
         raise function_fault(spec.name, error, code_folder) from None
     if model is None:
         raise TrainingFailed(f"{spec.name}() returned None. End it with: return the fitted model.")
+    if is_onnx(model):
+        # Now, as the next fit may write to the same file.
+        return take_in(model)
     if not hasattr(model, "predict"):
         raise TrainingFailed(
             f"{spec.name}() returned {type(model).__name__!r}, which has no predict(). End it with: return"

@@ -383,6 +383,14 @@ class Child:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         return self._call(f"Packaging {fit_id}", request, self._limits(TABLE_LIMIT))
 
+    def adopt(self, request: Json, tables: Sequence[pa.Table]) -> Json:
+        """Package a model that was made elsewhere: see `clew.training.adopting.adopt`."""
+        limits = self._limits(DESCRIBE_LIMIT)
+        packed = [pack_table(table) for table in tables]
+        reply = self._call(f"Reading {request['path']}", {"verb": "adopt", **request}, limits, packed)
+        adopted: Json = reply.header["adopted"]
+        return adopted
+
     def knows(self, fit_id: str) -> bool:
         """Whether a model with this id was fitted or loaded here and not let go."""
         return fit_id in self._memory.recipes

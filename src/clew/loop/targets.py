@@ -1,23 +1,17 @@
-"""What a project declares: which model is meant, with which hyperparameters."""
+"""What a person named in a project: which of its models, with which hyperparameters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from clew.config import ProjectTarget, Settings
 from clew.entities import ModelDeclaration, Param
 from clew.errors import ProjectError, UsageError, did_you_mean
 from clew.training import Described
 
 
-def chosen_model(models: Sequence[Described], name: str | None) -> Described:
-    """The model that was named, or the only one.
-
-    Raises
-    ------
-    ProjectError
-        When there is no such model, or one has to be named; the message names those that exist.
-    """
+def chosen(models: Sequence[Described], name: str | None) -> Described:
     by_name = {described.model.name: described for described in models}
     if name is not None and name in by_name:
         return by_name[name]
@@ -32,16 +26,11 @@ def chosen_model(models: Sequence[Described], name: str | None) -> Described:
 
 
 def params_of(
-    declaration: ModelDeclaration, from_file: Mapping[str, Any], given: Mapping[str, Any]
+    settings: Settings, declaration: ModelDeclaration, given: Mapping[str, Any]
 ) -> dict[str, Param]:
-    """Every hyperparameter with its value and where that came from.
-
-    Raises
-    ------
-    UsageError
-        When the model has none of a name.
-    """
+    """Every hyperparameter with its value and where that came from."""
     chosen = {name: Param(value, "default") for name, value in declaration.params.items()}
+    from_file = settings.params.get(declaration.name, {})
     for source, values in (("clew.toml", from_file), ("command line", given)):
         for name, value in values.items():
             if name not in chosen:
@@ -51,3 +40,17 @@ def params_of(
                 )
             chosen[name] = Param(value, source)  # type: ignore[arg-type]
     return chosen
+
+
+def refuse_params_of_nobody(target: ProjectTarget | None, models: Sequence[Described]) -> None:
+    """A misspelled ``[params.…]`` would silently leave the defaults."""
+    listed = target.settings.models if target else ()
+    if target is None or not listed or not set(listed) <= set(target.files):
+        return  # of a file that was not asked for nobody knows the models
+    names = [described.model.name for described in models]
+    for name in target.settings.params:
+        if name not in names:
+            raise UsageError(
+                f"clew.toml has hyperparameters for {name!r}, but the project declares no such model."
+                f" {did_you_mean(name, names)}"
+            )
