@@ -234,7 +234,10 @@ class DatasetDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class ModelDeclaration:
-    """What ``@clew.model`` says, without the function. `params` are its keyword defaults."""
+    """What ``@clew.model`` says, without the function.
+
+    `params` are its keyword defaults, `files` the folders it learns from by name.
+    """
 
     name: str
     dataset: DatasetDeclaration
@@ -251,6 +254,7 @@ class ModelDeclaration:
     memory_limit_bytes: int | None = None
     allow_code: bool = False
     min_requests: int = 20
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:
@@ -331,6 +335,23 @@ class Snapshot:
     cuts: Cuts | None = None
     # What a snapshot is, it is without this.
     keys: KnownKeys | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSnapshot:
+    """One immutable version of a folder of files, named by its content.
+
+    `manifest` is the object that lists its files, `packs` those that hold their contents.
+    """
+
+    dataset: str
+    id: str
+    manifest: str
+    packs: tuple[str, ...]
+    n_files: int
+    n_bytes: int
+    taken_at: datetime
+    source: str
 
 
 # -- tracking ----------------------------------------------------------------------------------------

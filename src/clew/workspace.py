@@ -28,10 +28,11 @@ from clew.loop.appending import Appended, append_file
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, batch_destinations, predict_batch
 from clew.loop.fitter import Fitter, Thread
+from clew.loop.folders import by_name, folders_of_model
 from clew.loop.history import History
 from clew.loop.jobs import Job, handed_back, open_job, record, restarted
 from clew.loop.live.lived import lived
-from clew.loop.live.model import Surroundings
+from clew.loop.live.surroundings import Surroundings
 from clew.loop.live.system import Live
 from clew.loop.live.workshop import CapturedProject
 from clew.loop.originals import original_of
@@ -69,8 +70,8 @@ from clew.tracking import (
     this_owner,
 )
 from clew.tracking.children import variables_of_children
+from clew.tracking.sources import declared_sources, guessed_sources
 from clew.training import Child, Described
-from clew.training.declared_sources import guessed_sources
 
 Clock = Callable[[], datetime]
 
@@ -363,11 +364,14 @@ class Workspace:
             warming = stack.enter_context(ThreadPoolExecutor(1)).submit(checker.describe, [described.file])
             snapshot = self._snapshot(child, described, tree.id)
             table = read_rows(self.store, snapshot)
-            child.use(table, declaration, described.file, snapshot.columns)
+            laid = stack.enter_context(
+                folders_of_model(self.store, declaration, self.settings.root, self._clock())
+            )
+            child.use(table, declaration, described.file, snapshot.columns, by_name(laid))
             features = feature_names(snapshot.columns, declaration.dataset, declaration.not_features)
             history = History.of(declaration, table, features)
             warming.result()
-            checker.use(table, declaration, described.file, snapshot.columns)
+            checker.use(table, declaration, described.file, snapshot.columns, by_name(laid))
             thread = Thread(
                 snapshot=snapshot,
                 code=tree.id,
@@ -375,6 +379,7 @@ class Workspace:
                 params=self._params(declaration, params),
                 seed=seed,
                 owner=this_owner(),
+                folders=tuple(laid),
             )
             yield Prepared(described, child, checker, history, thread, len(models))
 
@@ -399,7 +404,7 @@ class Workspace:
         with ExitStack() as stack:
             child, tree = self._captured(stack, known | guessed)
             described = child.describe(self._target.files)
-            declared = {d.model.dataset.source for d in described if d.model.dataset.source is not None}
+            declared = {source for each in described for source in declared_sources(each.model)}
             if (declared | known) != (guessed | known):
                 # Declared data is never captured, other files are; only now is it known which is which.
                 child.close()
@@ -423,8 +428,8 @@ class Workspace:
 
     def _known_sources(self) -> set[str]:
         with self.store.read() as reader:
-            rows = reader.find("datasets")
-        sources = (row["declaration"].get("source") for row in rows)
+            rows, folders = reader.find("datasets"), reader.find("folder_log")
+        sources = [row["declaration"].get("source") for row in rows] + [row["source"] for row in folders]
         return {source for source in sources if source}
 
     def _text_columns(self, dataset: str) -> list[str]:
@@ -470,6 +475,7 @@ class Workspace:
             thread.environment,
             {name: param.value for name, param in thread.params.items()},
             thread.seed,
+            [folder.id for folder in thread.folders],
             *more,
         ]
         identity = hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()[:16]

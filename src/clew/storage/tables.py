@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-STORE_VERSION = 8
+STORE_VERSION = 6
 
 
 def stored_time(moment: datetime) -> str:
@@ -198,6 +198,29 @@ snapshots = Table(
 )
 snapshot_log = Table(
     "snapshot_log",
+    metadata,
+    _key("dataset"),
+    _sequence_key("sequence"),
+    _text("snapshot", nullable=False),
+    _time("taken_at", nullable=False),
+    _text("source"),
+)
+folder_snapshots = Table(
+    "folder_snapshots",
+    metadata,
+    _key("dataset"),
+    _key("id"),
+    _text("manifest", nullable=False),
+    _json("packs"),
+    _integer("n_files", nullable=False),
+    _integer("n_bytes", nullable=False),
+    _time("taken_at", nullable=False),
+    _text("source"),
+    _integer("format", nullable=False),
+    Index("folder_snapshots_by_id", "id"),
+)
+folder_log = Table(
+    "folder_log",
     metadata,
     _key("dataset"),
     _sequence_key("sequence"),

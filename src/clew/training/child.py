@@ -78,7 +78,9 @@ class Workbench:
 
         header = request.header
         spec = self._project.model(header["file"], header["model"])
-        self._rows = Rows.open(header["path"], spec, header["features"], header["categorical"])
+        self._rows = Rows.open(
+            header["path"], spec, header["features"], header["categorical"], header["files"]
+        )
         return {}, ()
 
     def _fit(self, request: Message) -> Reply:

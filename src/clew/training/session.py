@@ -183,6 +183,7 @@ class Child:
         declaration: ModelDeclaration,
         file: str,
         columns: Sequence[Column],
+        files: Mapping[str, Path] | None = None,
     ) -> None:
         """Say which rows and which model the next fits are about.
 
@@ -195,6 +196,8 @@ class Child:
             The model, and the file that declares it as `describe` named it.
         columns
             The snapshot's columns.
+        files
+            Where versions of the folders lie that the model declares; they stay as long as fits are made.
         """
         from clew.datasets import feature_names
 
@@ -208,6 +211,7 @@ class Child:
             "model": declaration.name,
             "features": features,
             "categorical": [column.name for column in columns if column.is_categorical],
+            "files": {name: str(path) for name, path in (files or {}).items()},
         }
         used = Used(request, declaration)
         self._surely(lambda: self._tell(used))
