@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from datetime import datetime
 
 
 class ClewError(Exception):
@@ -77,6 +78,14 @@ class NotFound(ClewError):
 
     error_code = "RESOURCE_DOES_NOT_EXIST"
     http_status = 404
+
+
+class Erased(NotFound):
+    """A record that was erased at `at`: the message says by whom and why."""
+
+    def __init__(self, message: str, at: datetime) -> None:
+        self.at = at
+        super().__init__(message)
 
 
 class NotAuthorised(ClewError):

@@ -48,6 +48,7 @@ VERBS = {
     "models": Reference("clew.cli.verbs.models:models", "Look at models and their versions."),
     "data": Reference("clew.cli.verbs.data:data", "Look at snapshots of datasets."),
     "audit": Reference("clew.cli.verbs.audit:audit", "Look at who changed what, and prove it."),
+    "forget": Reference("clew.cli.verbs.forget:forget", "Erase a person from snapshots, log and loops."),
     "gc": Reference("clew.cli.verbs.gc:gc", "Say what of the store nobody needs, and remove it."),
 }
 PURPOSES = {
@@ -56,7 +57,7 @@ PURPOSES = {
     "Steer": ["promote", "rollback", "pause", "resume", "retrain", "retire"],
     "Ask": ["trace", "why", "reproduce"],
     "Look": ["runs", "models", "data", "audit"],
-    "Keep": ["gc"],
+    "Keep": ["gc", "forget"],
 }
 
 

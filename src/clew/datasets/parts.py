@@ -89,10 +89,11 @@ def _store_part(objects: ObjectStore, rows: pa.Table, key: str, known: Mapping[s
     part = known.get(content)
     if part is not None and objects.exists(part.object_digest):
         return part
-    return Part(content, objects.put(_parquet(rows, key)), rows.num_rows)
+    return Part(content, objects.put(encoded(rows, key)), rows.num_rows)
 
 
-def _parquet(rows: pa.Table, key: str) -> pa.Buffer:
+def encoded(rows: pa.Table, key: str) -> pa.Buffer:
+    """The file of a part."""
     # A dictionary pays for words that repeat, which keys never do; for numbers it costs time and mostly
     # no space.
     texts = [field.name for field in rows.schema if pa.types.is_string(field.type) and field.name != key]

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clew.datasets.cutting import cuts_for, parts_that_stay
+from clew.datasets.forgotten import without_erased
 from clew.datasets.lookup import read_rows
 from clew.datasets.parts import (
     FORMAT,
@@ -28,6 +29,7 @@ from clew.datasets.schema import in_order, prepare, refuse_known_keys
 from clew.entities import Column, Cuts, DatasetDeclaration, Part, RowRange, Snapshot
 from clew.errors import NotFound, StoreTooNew
 from clew.storage import ObjectStore, Reader, Store, Transaction, Where, link
+from clew.storage.erasures import Erasure, erasures_of, progress_of
 
 # Of the name, which is older than the way parts are cut, and stays when that changes.
 _ID_FORMAT = 0
@@ -80,15 +82,17 @@ def take_snapshot(
     while True:
         with store.read() as reader:
             dataset, newest = _find_dataset(reader, declaration.name), _newest(reader, declaration.name)
+            erasures = erasures_of(reader, declaration.name)
         code_changed = dataset is not None and dataset.code != code
         declared = dataset.columns if dataset else None
         rows, columns = prepare(table, declaration, declared, may_change=code_changed)
+        rows = without_erased(rows, erasures, declaration.name, declaration.key)
         kept = _keep(store, rows, declaration, columns, newest)
         snapshot = _described(declaration, columns, kept, source=source, code=code, now=now)
         with store.write() as tx:
-            if _record(tx, snapshot, dataset):
+            if _record(tx, snapshot, dataset, erasures):
                 return _recorded(tx, snapshot.dataset, snapshot.id)
-        # Another process changed the declared schema meanwhile: the table must agree with that one.
+        # Another process changed the declared schema meanwhile, or erased rows: the table must agree with it.
 
 
 def append_rows(
@@ -123,8 +127,10 @@ def append_rows(
     while True:
         with store.read() as reader:
             dataset, newest = _find_dataset(reader, declaration.name), _newest(reader, declaration.name)
+            erasures = erasures_of(reader, declaration.name)
         declared = dataset.columns if dataset else None
         rows, columns = prepare(table, declaration, declared, is_whole=newest is None)
+        rows = without_erased(rows, erasures, declaration.name, declaration.key)
         if newest is not None and _goes_on(newest, declaration, columns, rows.num_rows):
             kept = _keep_longer(store, newest, rows, declaration)
         else:
@@ -134,7 +140,7 @@ def append_rows(
             kept = _keep(store, rows, declaration, columns, newest)
         snapshot = _described(declaration, columns, kept, source=source, code=code, now=now)
         with store.write() as tx:
-            if _newest(tx, declaration.name) == newest and _record(tx, snapshot, dataset):
+            if _newest(tx, declaration.name) == newest and _record(tx, snapshot, dataset, erasures):
                 return _recorded(tx, snapshot.dataset, snapshot.id)
         # Another process took a snapshot meanwhile: the rows are to follow that one.
 
@@ -146,7 +152,8 @@ def _goes_on(
     before = newest.declaration
     same_order = before is not None and (before.time, before.key) == (declaration.time, declaration.key)
     cuts = cuts_for(newest.n_rows + n_added, declaration.key, newest.cuts)
-    return same_order and (newest.columns, newest.cuts) == (columns, cuts)
+    # Of a snapshot that lost rows the blocks do not tell where its rows are.
+    return same_order and not newest.erased and (newest.columns, newest.cuts) == (columns, cuts)
 
 
 def _n_rows_before(store: Store, snapshot: Snapshot, column: str, time: pa.Scalar) -> int:
@@ -185,12 +192,12 @@ def _keep(
     """Store what is not there yet of a whole table."""
     times, blocks = rows[declaration.time], block_digests(rows)
     first_time, last_time = times[0].as_py(), times[-1].as_py()
-    there = _find_whole(store, declaration.name, _snapshot_id(declaration, columns, blocks))
+    there = _find_whole(store, declaration.name, snapshot_id(declaration, columns, blocks))
     if there is not None:
         return Kept(there.parts, blocks, there.cuts, first_time, last_time)
     cuts = cuts_for(rows.num_rows, declaration.key, newest.cuts if newest else None)
     staying: tuple[Part, ...] = ()
-    if newest is not None and newest.cuts == cuts:
+    if newest is not None and newest.cuts == cuts and not newest.erased:
         staying = _staying(store.objects, newest, n_same_rows(blocks, newest.blocks), cuts)
     changed = rows.slice(n_rows_of(staying))
     added = store_parts(store.objects, changed, cuts, newest.parts if newest else ())
@@ -286,7 +293,7 @@ def _described(
 ) -> Snapshot:
     return Snapshot(
         dataset=declaration.name,
-        id=_snapshot_id(declaration, columns, kept.blocks),
+        id=snapshot_id(declaration, columns, kept.blocks),
         columns=columns,
         parts=kept.parts,
         n_rows=n_rows_of(kept.parts),
@@ -301,9 +308,7 @@ def _described(
     )
 
 
-def _snapshot_id(
-    declaration: DatasetDeclaration, columns: tuple[Column, ...], blocks: tuple[str, ...]
-) -> str:
+def snapshot_id(declaration: DatasetDeclaration, columns: tuple[Column, ...], blocks: tuple[str, ...]) -> str:
     """Named by what it holds, not by the files that hold it.
 
     The dataset is in it, so that an id names one snapshot; time and key, because they make the order.
@@ -317,9 +322,13 @@ def _snapshot_id(
     return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()
 
 
-def _record(tx: Transaction, snapshot: Snapshot, dataset: Dataset | None) -> bool:
-    """Make the snapshot the newest of its dataset; False when the declared schema moved."""
+def _record(
+    tx: Transaction, snapshot: Snapshot, dataset: Dataset | None, erasures: Sequence[Erasure]
+) -> bool:
+    """Make the snapshot the newest of its dataset; False when the declared schema moved, or rows went."""
     if _find_dataset(tx, snapshot.dataset) != dataset:
+        return False
+    if progress_of(erasures_of(tx, snapshot.dataset)) != progress_of(erasures):
         return False
     _declare(tx, snapshot, dataset)
     row = _to_row(snapshot)
@@ -368,7 +377,7 @@ def _newest(reader: Reader, dataset: str) -> Snapshot | None:
 
 def _to_row(snapshot: Snapshot) -> dict[str, Any]:
     plain = {name: getattr(snapshot, name) for name in Snapshot.__dataclass_fields__}
-    for name in ("columns", "parts", "declaration", "blocks", "cuts"):
+    for name in ("columns", "parts", "declaration", "blocks", "cuts", "erased"):
         plain[name] = msgspec.to_builtins(plain[name])
     return plain | {"format": FORMAT if snapshot.cuts else 0}
 
@@ -384,6 +393,7 @@ def _from_row(row: Mapping[str, Any]) -> Snapshot:
     plain["parts"] = msgspec.convert(row["parts"], tuple[Part, ...])
     plain["declaration"] = msgspec.convert(row["declaration"], DatasetDeclaration | None)
     plain["cuts"] = msgspec.convert(row["cuts"], Cuts | None)
+    plain["erased"] = msgspec.convert(row["erased"] or (), tuple[RowRange, ...])
     # Format 0 had the blocks for parts, and did not list them twice.
     plain["blocks"] = tuple(row["blocks"] or (part.content for part in plain["parts"]))
     return Snapshot(**plain)

@@ -98,13 +98,19 @@ def clean(
     StoreBusy
         While another cleaning is at it.
     """
-    with _alone(store, wall):
+    with alone_in_store(store, wall):
         return _merged(_clean(store, actor, now, wall, kept_aside))
 
 
 @contextmanager
-def _alone(store: Store, wall: datetime) -> Iterator[None]:
-    """Let one cleaning in at a time: what one has just set aside, another might take for long forgotten."""
+def alone_in_store(store: Store, wall: datetime) -> Iterator[None]:
+    """Let one cleaning or erasure in at a time: what one set aside, another takes for long gone.
+
+    Raises
+    ------
+    StoreBusy
+        While another one is at it.
+    """
     mine = {"key": "cleaning", "value": f"{this_owner()} {wall.isoformat()}"}
     with store.write() as tx:
         held = tx.get("meta", key="cleaning")

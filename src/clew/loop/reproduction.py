@@ -108,6 +108,8 @@ class Reproduction:
         What most likely made the difference, the likeliest first; empty at the same bits.
     notes
         What could not be compared, and why.
+    n_erased
+        Rows that the run learned from and its repetition did not, as they were erased since.
     """
 
     level: Level
@@ -122,6 +124,7 @@ class Reproduction:
     environment: EnvironmentChange
     causes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    n_erased: int = 0
 
 
 def level_of(
@@ -190,17 +193,21 @@ def _moved(column: pa.ChunkedArray, place: int) -> pa.ChunkedArray:
     return pa.chunked_array([*column.slice(start).chunks, *column.slice(0, start).chunks], column.type)
 
 
-def likely_causes(change: EnvironmentChange, *, is_repeatable: bool) -> tuple[str, ...]:
+def likely_causes(change: EnvironmentChange, *, is_repeatable: bool, n_erased: int = 0) -> tuple[str, ...]:
     """Why a repetition came out otherwise, in sentences, the likeliest first.
 
-    Rows, their order, code, parameters and seed are never among them: they were taken from the record and
-    checked against their digests.
+    Rows that were not erased, their order, code, parameters and seed are never among them: they were taken
+    from the record and checked against their digests.
 
     Parameters
     ----------
     is_repeatable
         Whether fitting twice, in the environment of the repetition, gave the same model twice.
     """
+    if n_erased:
+        others = likely_causes(change, is_repeatable=is_repeatable)
+        told = f"{n_erased:,} rows erased: the run learned from them, and they are gone"
+        return (told, *(cause for cause in others if cause != NOTHING_RECORDED))
     if not is_repeatable:
         chance = (
             "the training function gives another model each time: something in it is random and not seeded;"

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-STORE_VERSION = 4
+STORE_VERSION = 7
 
 
 def stored_time(moment: datetime) -> str:
@@ -192,6 +192,7 @@ snapshots = Table(
     _integer("format", nullable=False),
     _json("blocks"),
     _json("cuts"),
+    _json("erased"),
     Index("snapshots_by_id", "id"),
 )
 snapshot_log = Table(
@@ -402,6 +403,7 @@ log_segments = Table(
     _integer("n_records"),
     _json("parts"),
     _time("compacted_at"),
+    _json("erased"),
 )
 log_parts = Table(
     "log_parts",
@@ -464,6 +466,7 @@ checkpoints = Table(
     _text("state", nullable=False),
     _json("positions"),
     _text("status", nullable=False),
+    _integer("erasure"),
 )
 batches = Table(
     "batches",
@@ -482,4 +485,22 @@ batches = Table(
     _time("ended_at"),
     _text("error"),
     Index("batches_by_time", "deployment", "started_at"),
+)
+erasures = Table(
+    "erasures",
+    metadata,
+    _sequence_key("number"),
+    _text("subject", nullable=False),
+    _text("salt", nullable=False),
+    _text("fingerprint", nullable=False),
+    _json("datasets"),
+    _json("deployments"),
+    _json("keys"),
+    _text("status", nullable=False),
+    _text("actor", nullable=False),
+    _text("reason", nullable=False),
+    _time("at", nullable=False),
+    _time("done_at"),
+    _json("changes"),
+    _json("leaving"),
 )

@@ -93,6 +93,7 @@ def show_snapshot(snapshot: Snapshot) -> None:
     show_facts(
         {
             "rows": f"{snapshot.n_rows:,} in {counted(len(snapshot.parts), 'part')}",
+            "erased since": f"{snapshot.n_erased:,} rows" if snapshot.n_erased else "",
             "time": f"{_day(snapshot.first_time)} to {_day(snapshot.last_time)}",
             "taken": f"{snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC",
             "source": snapshot.source,

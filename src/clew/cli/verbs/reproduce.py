@@ -61,6 +61,7 @@ def show_reproduction(result: Reproduction) -> None:
             "model": _bits(result),
             "predictions": result.predictions and _predictions(result.predictions),
             **{metric.name: _metric(metric) for metric in result.metrics},
+            "rows": f"{result.n_erased:,} rows erased since" if result.n_erased else "",
             "environment": _environment(result),
             "likely cause": "\n".join(result.causes),
             "not compared": "\n".join(result.notes),
