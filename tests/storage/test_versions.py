@@ -162,7 +162,7 @@ def test_a_newer_store_is_refused_with_both_versions_and_what_to_do(any_settings
     with pytest.raises(StoreTooNew, match="pip install --upgrade clew") as caught:
         open_store(any_settings, now=NOW)
     message = str(caught.value)
-    assert "store version {STORE_VERSION + 3}, written by Clew 9.2.1" in message
+    assert f"store version {STORE_VERSION + 3}, written by Clew 9.2.1" in message
     assert f"this is Clew {__version__}, which knows versions up to {STORE_VERSION}" in message
 
 

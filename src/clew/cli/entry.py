@@ -49,6 +49,10 @@ VERBS = {
     "data": Reference("clew.cli.verbs.data:data", "Look at snapshots of datasets."),
     "audit": Reference("clew.cli.verbs.audit:audit", "Look at who changed what, and prove it."),
     "forget": Reference("clew.cli.verbs.forget:forget", "Erase a person from snapshots, log and loops."),
+    "backup": Reference(
+        "clew.cli.verbs.backup:backup", "Copy the whole store into a folder, beside a running clew up."
+    ),
+    "restore": Reference("clew.cli.verbs.backup:restore", "Make the store what it was at a backup."),
     "gc": Reference("clew.cli.verbs.gc:gc", "Say what of the store nobody needs, and remove it."),
 }
 PURPOSES = {
@@ -57,7 +61,7 @@ PURPOSES = {
     "Steer": ["promote", "rollback", "pause", "resume", "retrain", "retire"],
     "Ask": ["trace", "why", "reproduce"],
     "Look": ["runs", "models", "data", "audit"],
-    "Keep": ["gc", "forget"],
+    "Keep": ["gc", "forget", "backup", "restore"],
 }
 
 

@@ -136,7 +136,7 @@ def forget_person(
         raise UsageError("forget needs a reason, which is kept in the audit log: --reason 'why'.")
     with alone_in_store(store, wall):
         begun = _begun(store, person)
-        erasure = _with_keys(store, begun or _planned(store, person))
+        erasure = begun or _with_keys(store, _planned(store, person))
         found = _found(store, person, erasure)
         if begun is None:
             if not found.held:
@@ -150,6 +150,7 @@ def go_on(
 ) -> Forgetting:
     """Carry an erasure through that was written down, from wherever it is."""
     remove_leaving(store, erasure.number)
+    erasure = _with_keys(store, erasure)
     if erasure.status == "begun":
         erase_in_snapshots(store, erasure)
         remove_leaving(store, erasure.number)
@@ -163,6 +164,11 @@ def go_on(
         return replace(found, number=erasure.number, status="waiting")
     _finish(store, erasure, now)
     return replace(found, number=erasure.number, status="done")
+
+
+def nothing_found() -> Forgetting:
+    """What there is to say where nobody looked."""
+    return Forgetting(None, "found", (), {}, {}, ())
 
 
 # -- who, and where ------------------------------------------------------------------------------------

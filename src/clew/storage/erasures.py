@@ -110,6 +110,12 @@ def read_erasures(reader: Reader, **where: Any) -> list[Erasure]:
     return [_erasure(row) for row in reader.find("erasures", where, ["number"])]
 
 
+def erasure_of(reader: Reader, number: int) -> Erasure:
+    """The erasure with this number."""
+    [erasure] = read_erasures(reader, number=number)
+    return erasure
+
+
 def erasures_since(reader: Reader, number: int | None) -> list[Erasure]:
     """Those that came after this one; all of them when it is None."""
     return read_erasures(reader, number=Where(">", number or 0))

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -332,6 +333,23 @@ def _point_segments(
             "erased": [*(row["erased"] or []), *([place, number] for place in places)],
         }
         tx.update("log_segments", {"worker": row["worker"], "segment": row["segment"]}, changes)
+
+
+def remove_parts(tx: Transaction, digests: Collection[str], now: datetime) -> None:
+    """Take whole parts out of the log; of their records it is known that they were removed, and when.
+
+    The objects stay until nothing names them and garbage is removed.
+    """
+    for row in tx.find("log_segments"):
+        parts = row["parts"] or []
+        if any(part.get("object") in digests for part in parts):
+            left = [_gone(part, now) if part.get("object") in digests else part for part in parts]
+            tx.update("log_segments", {"worker": row["worker"], "segment": row["segment"]}, {"parts": left})
+    tx.delete("log_parts", {"object_digest": list(digests)})
+
+
+def _gone(part: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    return {name: part[name] for name in ("kind", "first", "last")} | {"removed": now.isoformat()}
 
 
 def note_leaving(

@@ -132,7 +132,7 @@ def _moved_record(store: Store, prediction_id: str, worker: int, segment: int, o
     if removed:
         raise NotFound(
             f"Prediction {prediction_id} was removed on {removed[0][:10]}, as it was older than the retention"
-            " of the log. See: clew audit list --action 'remove log'"
+            " of the log. See: clew audit list --action 'remove garbage'"
         )
     return None
 
