@@ -196,6 +196,12 @@ class ObjectDamaged(StoreError):
     """Stored bytes are not what their name says."""
 
 
+class NotAsWritten(StoreError):
+    """Everything was read to see whether it is what was written, and some of it is not."""
+
+    exit_code = 3
+
+
 class EnvironmentNotMade(ClewError):
     """A recorded environment cannot be made again.
 

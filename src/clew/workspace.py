@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
 import clew
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
-from clew.datasets import feature_names, from_frame, list_datasets, read_rows, read_source, take_snapshot
+from clew.datasets import feature_names, list_datasets, read_rows, read_source, take_snapshot
 from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
-from clew.errors import PackageError, ProjectError, UsageError, did_you_mean
+from clew.errors import NotFound, PackageError, ProjectError, UsageError, did_you_mean
 from clew.loop.backtest import BacktestOptions, backtest
-from clew.loop.batch import BatchResult, predict_batch
+from clew.loop.batch import BatchResult, batch_destinations, predict_batch
 from clew.loop.fitter import Fitter, Thread
 from clew.loop.history import History
 from clew.loop.jobs import Job, handed_back, open_job, record, restarted
@@ -50,6 +49,7 @@ from clew.loop.result import (
     TryResult,
 )
 from clew.loop.run_change import RunChange, run_change
+from clew.loop.served_model import ServedModel
 from clew.loop.trace import touched, trace, version_name
 from clew.loop.trial import Trial, try_result
 from clew.loop.why import why
@@ -215,6 +215,7 @@ class Workspace:
                 self._answering(stack, version),
                 source=source,
                 destination=destination,
+                inputs=[(source, where), *((each, self.settings.root) for each in self._known_sources())],
                 actor=actor,
                 clock=self._clock,
             )
@@ -384,7 +385,13 @@ class Workspace:
 
     def _captured(self, stack: ExitStack, sources: set[str]) -> tuple[Child, CodeTree]:
         now = self._clock()
-        tree = capture_code(self.store, self.settings.root, exclude=sorted(sources), now=now)
+        tree = capture_code(
+            self.store,
+            self.settings.root,
+            exclude=sorted(sources),
+            written=batch_destinations(self.store),
+            now=now,
+        )
         folder = stack.enter_context(self.store.scratch("code"))
         materialise_code(self.store, tree.id, folder / "code")
         child = stack.enter_context(Child.start(folder / "code", self.settings.root, folder))
@@ -534,46 +541,25 @@ def open_records(
         yield Workspace(settings, store, None, clock)
 
 
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """A registered version that answers in this process, as scikit-learn's models do.
+@contextmanager
+def open_existing_records(
+    where: Path, *, clock: Clock = _wall_clock, environment: Mapping[str, str] | None = None
+) -> Iterator[Workspace]:
+    """As `open_records`, but make no store where there is none.
 
-    Attributes
-    ----------
-    name
-        The version, such as ``busy_hour@7``.
+    Raises
+    ------
+    NotFound
+        When nothing was ever recorded there.
     """
-
-    name: str
-    _model: LoadedModel
-
-    @property
-    def classes_(self) -> tuple[Any, ...] | None:
-        """The class of each column of `predict_proba`; None for numbers."""
-        return self._model.signature.classes
-
-    def predict(self, frame: Any) -> np.ndarray:
-        """Labels, or numbers, for the rows of a pandas or polars frame or a pyarrow table.
-
-        Raises
-        ------
-        DataError
-            When a feature is missing or of another kind than in training, naming column and rows.
-        """
-        return self._model.predict(from_frame(frame)).predicted
-
-    def predict_proba(self, frame: Any) -> np.ndarray:
-        """Probabilities, shape ``(n_rows, n_classes)``.
-
-        Raises
-        ------
-        UsageError
-            When the model gives none.
-        """
-        probabilities = self._model.predict(from_frame(frame)).probabilities
-        if probabilities is None:
-            raise UsageError(f"{self.name} answers without probabilities; ask predict().")
-        return probabilities
+    settings = load_settings(where, environment)
+    if settings.database is None and not settings.store.is_dir():
+        raise NotFound(
+            f"Nothing was recorded here yet: there is no {settings.store}."
+            " Go to the project's folder, or train first: clew try"
+        )
+    with open_records(where, clock=clock, environment=environment) as records:
+        yield records
 
 
 def load(name: str, *, project: str | Path = ".", allow_code: bool = False) -> ServedModel:
@@ -591,10 +577,11 @@ def load(name: str, *, project: str | Path = ".", allow_code: bool = False) -> S
     Raises
     ------
     NotFound
-        When there is no such version, naming those that exist.
+        When there is no such version, naming those that exist, or nothing was recorded there at all.
     PackageError
         When it needs code and may not bring it, or was damaged.
     """
-    with open_records(Path(project)) as records:
+    with open_existing_records(Path(project)) as records:
         version = records._version(name)
-        return ServedModel(version.name, records.load_model(version.name, allow_code=allow_code))
+        model = records.load_model(version.name, allow_code=allow_code)
+        return ServedModel(version.deployment, version.number, model)

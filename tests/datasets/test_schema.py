@@ -387,3 +387,15 @@ def test_features_that_are_none_or_unknown_are_refused() -> None:
         feature_names(DECLARED, declare(), ["x"])
     with pytest.raises(DataError, match="Did you mean 'x'"):
         feature_names(DECLARED, declare(), ["xx"])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("id", "is no key"), ("y", "where the label is not known make it null")]
+)
+def test_an_empty_text_is_neither_a_key_nor_a_label(name: str, words: str) -> None:
+    columns: dict[str, Any] = {name: ["a", "b", "c", ""]}
+    error = refused(rides(**columns))
+    assert "is an empty text in row 3" in str(error)
+    assert words in str(error)
+    assert (error.column, error.rows) == (name, (3,))
+    assert prepare(rides(y=["a", "b", "c", None]), declare())[0].num_rows == 4

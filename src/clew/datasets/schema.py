@@ -62,6 +62,12 @@ def prepare(
     prepared = pa.table(arrays, schema=schema)
     _refuse_missing_times(prepared, declaration.time)
     _refuse_bad_keys(prepared, declaration.key)
+    _refuse_empty_text(
+        prepared[declaration.label],
+        f"label={declaration.label!r}",
+        declaration.label,
+        "no class; where the label is not known make it null",
+    )
     if is_whole:
         _refuse_no_labels(prepared, declaration.label)
     return in_order(prepared, declaration), columns
@@ -227,9 +233,24 @@ def _refuse_nulls(column: pa.ChunkedArray, what: str, name: str, mend: str) -> N
         )
 
 
+def _refuse_empty_text(column: pa.ChunkedArray, what: str, name: str, mend: str) -> None:
+    if not pa.types.is_string(column.type):
+        return
+    is_empty = pc.fill_null(pc.equal(column, ""), False)
+    if pc.any(is_empty).as_py():
+        rows = np.flatnonzero(is_empty.to_numpy()).tolist()
+        raise DataError(
+            f"{what} is an empty text in {named_rows(rows)}, which is {mend} in the dataset function, or"
+            " correct the source.",
+            column=name,
+            rows=rows[:MAX_NAMED_ROWS],
+        )
+
+
 def _refuse_bad_keys(table: pa.Table, key: str) -> None:
     column = table[key]
     _refuse_nulls(column, f"key={key!r} is null", key, "A row without a key cannot get its label; drop it")
+    _refuse_empty_text(column, f"key={key!r}", key, "no key, so the row cannot get its label; drop it")
     if _is_ascending(column) or _has_no_twins(column):
         return
     counts = pc.value_counts(column)

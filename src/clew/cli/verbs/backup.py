@@ -10,19 +10,13 @@ import click
 from clew.cli.commands import Explained, option
 from clew.cli.terminal import answer
 from clew.cli.values import json_option, utc_now
-from clew.errors import StoreError
+from clew.errors import NotAsWritten
 
 if TYPE_CHECKING:
     from clew.loop.backing_up import Restored
     from clew.storage.backups import BackupFolder, Generation
 
 WHAT = "What is done"
-
-
-class BackupDamaged(StoreError):
-    """Something of a backup is not what was written."""
-
-    exit_code = 3
 
 
 @click.command("backup", cls=Explained, example="clew backup /mnt/backups/bikes")
@@ -43,7 +37,7 @@ def backup(destination: Path, only_list: bool, verify: bool, as_json: bool) -> N
     from clew.server.clock import system_now
     from clew.storage.backups import BackupFolder
 
-    folder = destination.absolute()
+    folder = destination.resolve()
     if verify:
         _verify(BackupFolder(folder), as_json)
     elif only_list:
@@ -62,7 +56,7 @@ def _verify(folder: BackupFolder, as_json: bool) -> None:
     answer(as_json, {"backups": found}, lambda: _show_faults(found))
     n_damaged = sum(bool(faults) for faults in found.values())
     if n_damaged:
-        raise BackupDamaged(
+        raise NotAsWritten(
             f"{n_damaged} of {len(found)} backups in {folder.folder} are damaged. Take a new one: clew backup"
             f" {folder.folder}"
         )
@@ -129,7 +123,7 @@ def restore(source: Path, name: str | None, force: bool, as_json: bool) -> None:
     from clew.server.presence import held_up
 
     done = restore_backup(
-        source.absolute(),
+        source.resolve(),
         name,
         load_settings(Path.cwd()),
         force=force,

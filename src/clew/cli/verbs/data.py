@@ -85,6 +85,44 @@ def show_data(snapshot_id: str, dataset: str | None, as_json: bool) -> None:
     answer(as_json, {"snapshot": snapshot}, lambda: show_snapshot(snapshot))
 
 
+@data.command("verify", cls=Explained, example="clew data verify --dataset rides")
+@click.argument("snapshot_id", metavar="[ID]", required=False)
+@option("--dataset", purpose=WHICH, help="Only those of this dataset.")
+@json_option
+def verify_data(snapshot_id: str | None, dataset: str | None, as_json: bool) -> None:
+    """Read every row of snapshots, and say which parts are not what was recorded.
+
+    ID is the snapshot's id or its first letters; without it all are read. Of a snapshot that lost rows to clew
+    forget, what the audit log says of that is held against what is left.
+    """
+    from clew import datasets
+    from clew.cli.records import records_here
+    from clew.datasets.verifying import verify_snapshot
+    from clew.errors import NotAsWritten
+
+    with records_here() as records:
+        store = records.store
+        one = [datasets.get_snapshot(store, snapshot_id, dataset)] if snapshot_id else None
+        read = datasets.list_snapshots(store, dataset) if one is None else one
+        found = {f"{each.dataset} {each.id[:12]}": verify_snapshot(store, each) for each in read}
+    answer(as_json, {"faults": found}, lambda: show_faults(found))
+    damaged = [name for name, faults in found.items() if faults]
+    if damaged:
+        raise NotAsWritten(
+            f"{len(damaged)} of {len(found)} snapshots are damaged. Bring the objects that are named above back"
+            " from a backup, or take the snapshot anew from its source: clew try"
+        )
+
+
+def show_faults(found: dict[str, list[str]]) -> None:
+    from clew.cli.terminal import say
+
+    for name, faults in found.items():
+        say(f"{name}: {'damaged' if faults else 'all rows are what was recorded'}")
+        for fault in faults:
+            say(f"  {fault}")
+
+
 def show_snapshot(snapshot: Snapshot) -> None:
     from clew.cli.terminal import say, show_facts, show_table
     from clew.cli.words import counted

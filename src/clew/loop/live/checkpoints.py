@@ -106,12 +106,6 @@ def load_checkpoint(store: Store, deployment: str) -> Checkpoint | None:
     return Checkpoint(deployment, row["tick"], row["at"], row["next_tick"], row["status"], unpacked(content))
 
 
-def set_status(store: Store, deployment: str, status: str) -> None:
-    """Say whether the loop runs, is paused or retired."""
-    with store.write() as tx:
-        tx.update("checkpoints", {"deployment": deployment}, {"status": status})
-
-
 def newest_erasure(reader: Reader) -> int:
     """The number of the newest erasure; 0 when nobody was ever forgotten."""
     newest = reader.find("erasures", order_by=["-number"], limit=1)
