@@ -174,7 +174,8 @@ def settings_parts(settings: type, section: str) -> Iterator[str]:
     types, described = get_type_hints(settings), described_attributes(settings)
     # A field without default is no key of the file: whoever reads the file supplies it.
     keys = [each for each in dataclasses.fields(settings) if default_of(each) is not dataclasses.MISSING]
-    plain = [each for each in keys if not dataclasses.is_dataclass(types[each.name])]
+    # A duration is a value, although it has parts.
+    plain = [each for each in keys if not getattr(types[each.name], "__name__", "").endswith("Settings")]
     rows = [setting_row(each, described[each.name]) for each in plain]
     heading = f"## `[{section}]`" if section else "## At the top"
     yield f"{heading}\n\n{summary(settings)}\n\n" + "\n".join(rows)

@@ -1,8 +1,8 @@
 """The command ``clew`` itself, and how it ends.
 
-Exit codes: 0 done, 1 error, 2 wrong usage, 3 the gate failed, or the audit log, a snapshot or a
-backup is not what was written, 4 the gate is undecided, 130 stopped by Ctrl-C. Results go to stdout, everything else to stderr; with ``--json`` an
-error too is one JSON document on stdout. The last line on stderr says what to do.
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 the gate failed, or the audit log, a snapshot or a backup is not
+what was written, 4 the gate is undecided, 130 stopped by Ctrl-C. Results go to stdout, everything else to
+stderr; with ``--json`` an error too is one JSON document on stdout. The last line on stderr says what to do.
 """
 
 from __future__ import annotations

@@ -206,7 +206,8 @@ def likely_causes(change: EnvironmentChange, *, is_repeatable: bool, n_erased: i
     """
     if n_erased:
         others = likely_causes(change, is_repeatable=is_repeatable)
-        told = f"{n_erased:,} rows erased: the run learned from them, and they are gone"
+        what = "1 row" if n_erased == 1 else f"{n_erased:,} rows"
+        told = f"{what} erased that the run learned from"
         return (told, *(cause for cause in others if cause != NOTHING_RECORDED))
     if not is_repeatable:
         chance = (

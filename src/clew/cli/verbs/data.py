@@ -92,8 +92,8 @@ def show_data(snapshot_id: str, dataset: str | None, as_json: bool) -> None:
 def verify_data(snapshot_id: str | None, dataset: str | None, as_json: bool) -> None:
     """Read every row of snapshots, and say which parts are not what was recorded.
 
-    ID is the snapshot's id or its first letters; without it all are read. Of a snapshot that lost rows to clew
-    forget, what the audit log says of that is held against what is left.
+    ID is the snapshot's id or its first letters; without it all are read. Of a snapshot that lost rows to
+    clew forget, what the audit log says of that is held against what is left.
     """
     from clew import datasets
     from clew.cli.records import records_here
@@ -109,8 +109,8 @@ def verify_data(snapshot_id: str | None, dataset: str | None, as_json: bool) -> 
     damaged = [name for name, faults in found.items() if faults]
     if damaged:
         raise NotAsWritten(
-            f"{len(damaged)} of {len(found)} snapshots are damaged. Bring the objects that are named above back"
-            " from a backup, or take the snapshot anew from its source: clew try"
+            f"{len(damaged)} of {len(found)} snapshots are damaged. Bring the objects that are named above"
+            " back from a backup, or take the snapshot anew from its source: clew try"
         )
 
 
@@ -131,7 +131,7 @@ def show_snapshot(snapshot: Snapshot) -> None:
     show_facts(
         {
             "rows": f"{snapshot.n_rows:,} in {counted(len(snapshot.parts), 'part')}",
-            "erased since": f"{snapshot.n_erased:,} rows" if snapshot.n_erased else "",
+            "erased since": counted(snapshot.n_erased, "row") if snapshot.n_erased else "",
             "time": f"{_day(snapshot.first_time)} to {_day(snapshot.last_time)}",
             "taken": f"{snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC",
             "source": snapshot.source,

@@ -86,7 +86,7 @@ def forget(
 
 def _show(found: Forgetting, *, is_asked: bool) -> None:
     from clew.cli.terminal import say, show_table
-    from clew.cli.words import size
+    from clew.cli.words import counted, size
 
     for each in found.before:
         say(f"Before: {each}.")
@@ -97,8 +97,12 @@ def _show(found: Forgetting, *, is_asked: bool) -> None:
     if rows:
         show_table(["what", "which", "rows of theirs", "size"], rows, right=["rows of theirs", "size"])
         say()
+    replayed = [name for name in found.trained if name.startswith("backtest-")]
     for version, n_rows in found.trained.items():
-        say(f"{version} learned from {n_rows:,} of these rows, and stays as it is.")
+        if version not in replayed:
+            say(f"{version} learned from {n_rows:,} of these rows, and stays as it is.")
+    if replayed:
+        say(f"So did {counted(len(replayed), 'version')} of backtests, which answer nobody.")
     say("Out of reach from here:")
     for sentence in found.beyond:
         say(f"  {sentence}")
