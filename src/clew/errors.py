@@ -8,6 +8,7 @@
     │   ├── SettingsError       clew.toml or the environment has a wrong setting
     │   └── ProjectError        the project cannot be found or imported
     ├── NotFound                a name or id that does not exist
+    │   └── Erased              a record that was erased, as a person asked for
     ├── NotAuthorised           a request has no token, or one that does not count
     ├── Forbidden               a request comes by a name or from a page that may not ask
     ├── Conflict                somebody else was faster
@@ -194,12 +195,6 @@ class LogFailed(StoreError):
 
 class ObjectDamaged(StoreError):
     """Stored bytes are not what their name says."""
-
-
-class NotAsWritten(StoreError):
-    """Everything was read to see whether it is what was written, and some of it is not."""
-
-    exit_code = 3
 
 
 class EnvironmentNotMade(ClewError):

@@ -31,7 +31,7 @@ from clew.loop.fitter import Fitter, Thread
 from clew.loop.history import History
 from clew.loop.jobs import Job, handed_back, open_job, record, restarted
 from clew.loop.live.lived import lived
-from clew.loop.live.model import Surroundings
+from clew.loop.live.surroundings import Surroundings
 from clew.loop.live.system import Live
 from clew.loop.live.workshop import CapturedProject
 from clew.loop.originals import original_of

@@ -10,7 +10,6 @@ import click
 from clew.cli.commands import Explained, option
 from clew.cli.terminal import answer
 from clew.cli.values import json_option, utc_now
-from clew.errors import NotAsWritten
 
 if TYPE_CHECKING:
     from clew.loop.backing_up import Restored
@@ -54,12 +53,8 @@ def backup(destination: Path, only_list: bool, verify: bool, as_json: bool) -> N
 def _verify(folder: BackupFolder, as_json: bool) -> None:
     found = {each.name: list(folder.faults(each)) for each in folder.generations()}
     answer(as_json, {"backups": found}, lambda: _show_faults(found))
-    n_damaged = sum(bool(faults) for faults in found.values())
-    if n_damaged:
-        raise NotAsWritten(
-            f"{n_damaged} of {len(found)} backups in {folder.folder} are damaged. Take a new one: clew backup"
-            f" {folder.folder}"
-        )
+    if any(found.values()):
+        click.get_current_context().exit(3)
 
 
 def _told(generation: Generation) -> dict[str, object]:
@@ -103,15 +98,18 @@ def _show_faults(found: dict[str, list[str]]) -> None:
             say(f"  {fault}")
     if not found:
         say("No backup is there.")
+    elif any(found.values()):
+        say()
+        say("Remove what is damaged from the folder objects; the next clew backup copies it again.")
 
 
 @click.command("restore", cls=Explained, example="clew restore /mnt/backups/bikes")
-@click.argument("source", metavar="SRC", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("source", metavar="SRC", type=click.Path(file_okay=False, path_type=Path))
 @option("--backup", "name", metavar="NAME", purpose=WHAT, help="Which; the newest by default.")
 @option("--force", is_flag=True, purpose=WHAT, help="Move a store that is there aside.")
 @json_option
 def restore(source: Path, name: str | None, force: bool, as_json: bool) -> None:
-    """Make the store of this project what it was when a backup was taken.
+    """Make the store what it was at a backup.
 
     It goes into an empty place, or, with --force, a store that is there is moved aside, from where it can be
     moved back. People who were forgotten since are forgotten again, as far as later backups in SRC or the
