@@ -6,10 +6,9 @@ what the command line and the server call.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from clew.config import ProjectTarget, Settings, load_settings, resolve_target
 from clew.datasets import feature_names, list_datasets, read_rows, read_source, take_snapshot
 from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
 from clew.errors import NotFound, PackageError, ProjectError, UsageError, did_you_mean
+from clew.loop.appending import Appended, append_file
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, batch_destinations, predict_batch
 from clew.loop.fitter import Fitter, Thread
@@ -70,6 +70,7 @@ from clew.tracking import (
 )
 from clew.tracking.children import variables_of_children
 from clew.training import Child, Described
+from clew.training.declared_sources import guessed_sources
 
 Clock = Callable[[], datetime]
 
@@ -200,6 +201,24 @@ class Workspace:
             )
         code = self._code_of(version, self.store.folder / "code") if allow_code else None
         return load_package(folder, code_folder=code, expected_digest=version.package)
+
+    def append(self, dataset: str, file: str, *, where: Path, actor: str, is_dry: bool = False) -> Appended:
+        """Add the rows of a file, named from `where`: see `clew.loop.appending.append_file`."""
+        path = str((where / file).resolve())
+        with self._child(_ignore, without={path}) as (child, tree, models):
+            return append_file(
+                self.store,
+                child,
+                models,
+                dataset,
+                Path(path),
+                named=file,
+                root=self.settings.root,
+                code=tree.id,
+                actor=actor,
+                now=self._clock(),
+                is_dry=is_dry,
+            )
 
     def predict_batch(
         self, name: str, source: str, destination: Path, *, where: Path, actor: str
@@ -366,12 +385,17 @@ class Workspace:
         return take_snapshot(self.store, dataset, table, source=source, code=code, now=self._clock())
 
     @contextmanager
-    def _child(self, on_progress: OnProgress) -> Iterator[tuple[Child, CodeTree, list[Described]]]:
+    def _child(
+        self, on_progress: OnProgress, without: Set[str] = frozenset()
+    ) -> Iterator[tuple[Child, CodeTree, list[Described]]]:
         """A child that runs the captured code, and what that code declares."""
         if self._target is None:
             raise ProjectError("No project is open here; name a file, such as: clew try model.py")
         on_progress(Progress(0.0, sentence="capturing the code"))
-        known, guessed = self._known_sources(), _guessed_sources(self.settings.root, self._target.files)
+        known, guessed = (
+            self._known_sources() | without,
+            guessed_sources(self.settings.root, self._target.files),
+        )
         with ExitStack() as stack:
             child, tree = self._captured(stack, known | guessed)
             described = child.describe(self._target.files)
@@ -468,31 +492,6 @@ class Workspace:
 
 def _ignore(_: Progress) -> None:
     """Progress that nobody watches."""
-
-
-def _guessed_sources(root: Path, files: Sequence[str]) -> set[str]:
-    """Paths that the project's files give to ``@clew.dataset`` in plain text: most likely what they declare.
-
-    A right guess saves a second capture and a second process; a wrong one only costs these.
-    """
-    guessed: set[str] = set()
-    for file in files:
-        path = root / file
-        if path.is_file():
-            try:
-                tree = ast.parse(path.read_bytes())
-            except (SyntaxError, ValueError):
-                continue  # the child will say what is wrong with the file, in the user's own lines
-            guessed |= {source for node in ast.walk(tree) if (source := _source_of(node)) is not None}
-    return guessed
-
-
-def _source_of(node: ast.AST) -> str | None:
-    """The path in a call such as ``clew.dataset("rides.parquet", …)``."""
-    if not isinstance(node, ast.Call) or ast.unparse(node.func).rpartition(".")[2] != "dataset":
-        return None
-    source = node.args[0] if node.args else None
-    return source.value if isinstance(source, ast.Constant) and isinstance(source.value, str) else None
 
 
 def _chosen(models: Sequence[Described], name: str | None) -> Described:

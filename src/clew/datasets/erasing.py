@@ -148,7 +148,14 @@ def erase_in_snapshots(store: Store, erasure: Erasure) -> None:
                 parts = _name_new_parts(store, tx, snapshot, made, theirs)
                 told = {"snapshot": snapshot.id, "n_rows": len(theirs), "holds": digest_of_parts(parts)}
                 changes.append({"what": f"snapshot of {snapshot.dataset}"} | told)
-        note_leaving(tx, erasure.number, list(made), changes)
+        # What is known of the keys names theirs by a hash; without it the keys are read when they are needed.
+        runs = [
+            run.object_digest
+            for snapshot in snapshots
+            if (snapshot.dataset, snapshot.id) in found.places and snapshot.keys is not None
+            for run in snapshot.keys.runs
+        ]
+        note_leaving(tx, erasure.number, [*made, *runs], changes)
 
 
 def digest_of_parts(parts: Sequence[Part]) -> str:
@@ -172,9 +179,7 @@ def _without(store: Store, erasure: Erasure, snapshot: Snapshot, part: Part) -> 
         rows = file.read(use_threads=False).filter(pa.array(stays))
     if not rows.num_rows:
         return None
-    return Part(
-        content_digest(rows), store.objects.put(encoded(rows, snapshot.declaration.key)), rows.num_rows
-    )
+    return Part(content_digest(rows), store.objects.put(encoded(rows, snapshot.declaration)), rows.num_rows)
 
 
 def _name_new_parts(
@@ -194,6 +199,7 @@ def _name_new_parts(
         "last_time": last,
         # Of format 0 they were the parts' own digests, and are no longer.
         "blocks": list(snapshot.blocks),
+        "keys": {"is_ascending": True} if snapshot.keys and snapshot.keys.is_ascending else None,
         "erased": msgspec.to_builtins([RowRange(*each) for each in _runs(gone)]),
     }
     tx.update("snapshots", {"dataset": snapshot.dataset, "id": snapshot.id}, changes)

@@ -25,7 +25,12 @@ LIST_OF_FILES = b'{"files":'
 PARQUET = b"PAR1"
 
 _NOT_NEEDS = ("audit", "erasures")
-_OF_PARQUET = (("snapshots", "parts"), ("log_parts", "object_digest"), ("log_segments", "parts"))
+_OF_PARQUET = (
+    ("snapshots", "parts"),
+    ("snapshots", "keys"),
+    ("log_parts", "object_digest"),
+    ("log_segments", "parts"),
+)
 
 
 def digests_in(content: bytes) -> set[str]:

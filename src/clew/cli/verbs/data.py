@@ -10,6 +10,7 @@ import click
 from clew.cli.commands import Explained, Verbs, option
 from clew.cli.terminal import answer
 from clew.cli.values import WHICH, json_option, limit_option, since_option
+from clew.cli.verbs import data_append
 
 if TYPE_CHECKING:
     from clew.entities import Snapshot
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 @click.group("data", cls=Verbs, example="clew data list --dataset rides")
 def data() -> None:
     """Look at snapshots of datasets."""
+
+
+data.add_command(data_append.append)
+data.add_command(data_append.schema)
 
 
 @data.command("list", cls=Explained, example="clew data list --dataset rides --since 30d")

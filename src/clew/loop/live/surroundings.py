@@ -1,4 +1,4 @@
-"""What the loops of one system share, and how each of them is seen from outside."""
+"""What the loops of one system share, and how each of them says where it stands."""
 
 from __future__ import annotations
 
