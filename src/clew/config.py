@@ -11,11 +11,13 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from clew.errors import ProjectError, SettingsError, did_you_mean
+from clew.entities import Duration
+from clew.errors import DeclarationError, ProjectError, SettingsError, did_you_mean
 
 PROJECT_FILE = "clew.toml"
 LOG_FAILURES = ("answer", "stop")
@@ -99,6 +101,38 @@ class ServingSettings:
     log_failure: str = "stop"
 
 
+LEAST_RETENTION = Duration(exact=timedelta(days=190))
+"""Six months and some days: for so long whoever checks a system may ask what it answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """How long answers, failures and labels are kept.
+
+    Attributes
+    ----------
+    retention
+        After this long ``clew gc`` removes them, unless something still needs them (default ``190d``).
+    allow_shorter
+        Let ``retention`` be shorter than 190 days (default false): ``trace``, ``why`` and ``status`` then
+        tell nothing of older answers, and nobody can be shown what was answered half a year ago.
+    """
+
+    retention: Duration = LEAST_RETENTION
+    allow_shorter: bool = False
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is shorter than what is kept by default."""
+        return _is_shorter(self.retention, LEAST_RETENTION)
+
+
+def _is_shorter(one: Duration, other: Duration) -> bool:
+    # Months have no fixed length; seen from the end of a February the longest counts.
+    seen_from = datetime(2026, 2, 28)  # noqa: DTZ001 - two durations are compared, on no clock
+    return one.before(seen_from) > other.before(seen_from)
+
+
 @dataclass(frozen=True, slots=True)
 class NotificationSettings:
     """Who is told of pages and of what the loop did.
@@ -170,6 +204,8 @@ class Settings:
         What ``train.artifact`` may keep with a run.
     allow_pickle
         Whether ``clew models import`` may read pickle files, which can run any code (default false).
+    log
+        How long answers, failures and labels are kept.
     params
         Hyperparameters by model: ``[params.busy_hour]`` with ``num_leaves = 63``.
     """
@@ -184,6 +220,7 @@ class Settings:
     notifications: NotificationSettings = field(default_factory=NotificationSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
     allow_pickle: bool = False
+    log: LogSettings = field(default_factory=LogSettings)
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -237,6 +274,7 @@ def load_settings(start: Path, environment: Mapping[str, str] | None = None) -> 
         notifications=_notifications(_section(resolved, "notifications", NotificationSettings), root),
         tracking=_tracking(_section(resolved, "tracking", TrackingSettings)),
         allow_pickle=_typed(resolved.get("allow_pickle", False), bool, "allow_pickle"),
+        log=_log(_section(resolved, "log", LogSettings)),
         params=_params(resolved.get("params", {})),
     )
 
@@ -341,6 +379,27 @@ def _serving(section: dict[str, Any]) -> ServingSettings:
                 f"{PROJECT_FILE}: serving.{name} is {section[name]}; the highest port is 65535."
             )
     return ServingSettings(**section)
+
+
+def _log(section: dict[str, Any]) -> LogSettings:
+    if "allow_shorter" in section:
+        _typed(section["allow_shorter"], bool, "log.allow_shorter")
+    if "retention" in section:
+        given = _typed(section["retention"], str, "log.retention")
+        try:
+            section["retention"] = Duration.parse(given, "log.retention")
+        except DeclarationError as error:
+            raise SettingsError(f"{PROJECT_FILE}: {error}") from None
+        if not section["retention"]:
+            raise SettingsError(f"{PROJECT_FILE}: log.retention is {given!r}, but it must be above zero.")
+    settings = LogSettings(**section)
+    if settings.is_short and not settings.allow_shorter:
+        raise SettingsError(
+            f"{PROJECT_FILE}: log.retention is {settings.retention}, shorter than {LEAST_RETENTION}: trace,"
+            " why and status would tell nothing of older answers, and nobody could be shown what was answered"
+            " half a year ago. If that is meant, say so beside it: allow_shorter = true"
+        )
+    return settings
 
 
 def _notifications(section: dict[str, Any], root: Path) -> NotificationSettings:

@@ -317,7 +317,8 @@ class Snapshot:
 
     `blocks` are the digests its name is made of, one for every 65,536 rows, however they are cut into
     parts. `cuts` is None for a snapshot of format 0, whose parts are these blocks. `keys` is None where it
-    is cheap to read them, and in snapshots older than the note.
+    is cheap to read them, and in snapshots older than the note. `erased` are rows that were there when it was
+    taken and were erased since, by their places then; `n_rows` counts the others.
     """
 
     dataset: str
@@ -335,6 +336,26 @@ class Snapshot:
     cuts: Cuts | None = None
     # What a snapshot is, it is without this.
     keys: KnownKeys | None = field(default=None, compare=False)
+    erased: tuple[RowRange, ...] = ()
+
+    @property
+    def n_erased(self) -> int:
+        return sum(map(len, self.erased))
+
+    def remaining(self, rows: RowRange) -> RowRange:
+        """Where rows are now that were recorded by their places when the snapshot was taken.
+
+        Examples
+        --------
+        >>> at = datetime(2026, 3, 1)
+        >>> rides = Snapshot("rides", "1f", (), (), 97, None, None, at, "", erased=(RowRange(10, 13),))
+        >>> rides.remaining(RowRange(0, 12)), rides.remaining(RowRange(50, 100))
+        (RowRange(start=0, end=10), RowRange(start=47, end=97))
+        """
+        return RowRange(self._place_now(rows.start), self._place_now(rows.end))
+
+    def _place_now(self, place: int) -> int:
+        return place - sum(max(0, min(each.end, place) - each.start) for each in self.erased)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@
     │   ├── SettingsError       clew.toml or the environment has a wrong setting
     │   └── ProjectError        the project cannot be found or imported
     ├── NotFound                a name or id that does not exist
+    │   └── Erased              a record that was erased, as a person asked for
     ├── NotAuthorised           a request has no token, or one that does not count
     ├── Forbidden               a request comes by a name or from a page that may not ask
     ├── Conflict                somebody else was faster
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from datetime import datetime
 
 
 class ClewError(Exception):
@@ -77,6 +79,14 @@ class NotFound(ClewError):
 
     error_code = "RESOURCE_DOES_NOT_EXIST"
     http_status = 404
+
+
+class Erased(NotFound):
+    """A record that was erased at `at`: the message says by whom and why."""
+
+    def __init__(self, message: str, at: datetime) -> None:
+        self.at = at
+        super().__init__(message)
 
 
 class NotAuthorised(ClewError):

@@ -158,9 +158,8 @@ class Workspace:
         report = on_progress or _ignore
         with self._prepared(params or {}, seed, report) as prepared, ExitStack() as stack:
             thread = prepared.thread
-            params_of(
-                self.settings, prepared.described.model, {name: values[0] for name, values in grid.items()}
-            )
+            first = {name: values[0] for name, values in grid.items()}
+            params_of(self.settings, prepared.described.model, first)
             ground = self._ground(stack, prepared)
             children = self._children(stack, prepared, jobs)
             measured = measure_grid(ground, grid, thread.params, children, report)

@@ -37,6 +37,7 @@ def help_of(path: str) -> str:
 
 def test_every_verb_is_there() -> None:
     expected = {"init", "try", "backtest", "trace", "why", "runs", "models", "data", "audit", "gc"}
+    expected |= {"forget", "backup", "restore"}
     expected |= {
         "up",
         "status",
@@ -143,7 +144,7 @@ def test_help_of_the_overview_loads_no_verb() -> None:
         (["bactest"], "Did you mean 'backtest'?"),
         (["runs", "lst"], "Did you mean 'list'?"),
         (["backtest", "--widow", "1mo"], "Did you mean '--window'?"),
-        (["qqq"], "Known: audit, backtest, data"),
+        (["qqq"], "Known: audit, backtest, backup"),
         (["backtest", "--window", "1 month"], "Did you mean '1mo'?"),
         (["backtest", "--start", "July"], "Write 2011-07-01"),
         (["backtest", "--set", "num_leaves"], "NAME=VALUE"),

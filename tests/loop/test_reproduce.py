@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clew.datasets import latest_snapshot, read_rows
 from clew.errors import EnvironmentNotMade, NotFound, ProjectError, StoreError, TrainingFailed, UsageError
+from clew.loop.forgetting import Person
 from clew.loop.reproduction import (
     MetricCompared,
     PredictionsCompared,
@@ -27,6 +29,7 @@ from clew.tracking import EnvironmentChange, get_environment, keep_environment, 
 from clew.workspace import Workspace, open_records, open_workspace
 from tests.loop import streams
 from tests.loop.made import NOW
+from tests.loop.test_forgetting import forgotten
 
 # Each draws from a source that no seed reaches, to another extent.
 BARELY_RANDOM = """
@@ -404,3 +407,23 @@ def test_only_the_first_packages_are_told_and_the_others_counted() -> None:
     assert causes[0] == "package p0: 1 then, 2 now"
     assert causes[5:] == ("4 more packages of another version",)
     assert os.linesep not in "".join(causes)
+
+
+# -- rows that were erased -----------------------------------------------------------------------------
+
+
+def test_rows_that_were_erased_are_counted_and_named_as_the_cause(tmp_path: Path) -> None:
+    tried(tmp_path, streams.LEARNER)
+    with open_records(tmp_path) as records:
+        store = records.store
+        snapshot = latest_snapshot(store, "stream")
+        assert snapshot is not None
+        keys = read_rows(store, snapshot, columns=["id"])["id"].to_pylist()
+        for place in (3, 400):
+            forgotten(store, Person("key", str(keys[place])))
+    again = reproduced(tmp_path)
+    assert again.n_erased == 2
+    assert again.level != "same bits"
+    assert again.causes[0] == "2 rows erased that the run learned from"
+    with open_records(tmp_path) as records:
+        assert records.trace(again.run.id).kind == "run"

@@ -68,6 +68,9 @@ class SmallLive:
     def compact(self, now: datetime) -> None:
         """Dice are asked nothing."""
 
+    def forget(self, now: datetime) -> None:
+        """Dice know nobody."""
+
     def run_commands(self, now: datetime) -> None:
         for command in waiting(self.store):
             execute_here(self.store, command.id, now)

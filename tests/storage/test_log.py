@@ -206,8 +206,8 @@ def test_a_record_inside_a_record_is_none(tmp_path: Path) -> None:
 def test_a_segment_of_a_newer_clew_is_refused(tmp_path: Path) -> None:
     written(tmp_path, [prediction(1)])
     path = segment_path(tmp_path, 1, 1)
-    path.write_bytes(b"clewlog\x02" + path.read_bytes()[8:])
-    with pytest.raises(StoreTooNew, match="has format 2"):
+    path.write_bytes(b"clewlog\x03" + path.read_bytes()[8:])
+    with pytest.raises(StoreTooNew, match="has format 3"):
         read_all(tmp_path)
 
 

@@ -1,8 +1,8 @@
 """The command ``clew`` itself, and how it ends.
 
-Exit codes: 0 done, 1 error, 2 wrong usage, 3 the gate failed or the audit log is not what was written, 4 the
-gate is undecided, 130 stopped by Ctrl-C. Results go to stdout, everything else to stderr; with ``--json`` an
-error too is one JSON document on stdout. The last line on stderr says what to do.
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 the gate failed, or the audit log, a snapshot or a backup is not
+what was written, 4 the gate is undecided, 130 stopped by Ctrl-C. Results go to stdout, everything else to
+stderr; with ``--json`` an error too is one JSON document on stdout. The last line on stderr says what to do.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ VERBS = {
         "clew.cli.verbs.data:data", "Look at snapshots of datasets, and keep folders of files."
     ),
     "audit": Reference("clew.cli.verbs.audit:audit", "Look at who changed what, and prove it."),
+    "forget": Reference("clew.cli.verbs.forget:forget", "Erase a person from snapshots, log and loops."),
+    "backup": Reference(
+        "clew.cli.verbs.backup:backup", "Copy the whole store into a folder, beside a running clew up."
+    ),
+    "restore": Reference("clew.cli.verbs.backup:restore", "Make the store what it was at a backup."),
     "gc": Reference("clew.cli.verbs.gc:gc", "Say what of the store nobody needs, and remove it."),
 }
 PURPOSES = {
@@ -58,7 +63,7 @@ PURPOSES = {
     "Steer": ["promote", "rollback", "pause", "resume", "retrain", "retire"],
     "Ask": ["trace", "why", "reproduce"],
     "Look": ["runs", "models", "data", "audit"],
-    "Keep": ["gc"],
+    "Keep": ["gc", "forget", "backup", "restore"],
 }
 
 

@@ -126,7 +126,8 @@ def goes_on(
     before = newest.declaration
     same_order = before is not None and (before.time, before.key) == (declaration.time, declaration.key)
     cuts = cuts_for(newest.n_rows + n_added, declaration.key, newest.cuts)
-    return same_order and (newest.columns, newest.cuts) == (columns, cuts)
+    # Of a snapshot that lost rows the blocks do not tell where its rows are.
+    return same_order and not newest.erased and (newest.columns, newest.cuts) == (columns, cuts)
 
 
 class _Longer:
@@ -221,6 +222,10 @@ def _compared(
     rows: pa.Table, newest: Snapshot | None, at_hand: pa.Table | None
 ) -> tuple[tuple[str, ...], int]:
     """The blocks of a table, and how many leading rows it has in common with the newest snapshot at least."""
+    if newest is not None and newest.erased:
+        # Its blocks tell where rows were; the leading ones that are the same have lost none.
+        blocks = block_digests(rows)
+        return blocks, n_same_rows(blocks, newest.blocks)
     if newest is not None and at_hand is not None and are_same(at_hand, rows.slice(0, newest.n_rows)):
         n_blocks = newest.n_rows // ROWS_A_BLOCK
         changed = block_digests(rows.slice(n_blocks * ROWS_A_BLOCK))

@@ -96,7 +96,7 @@ class PartStore:
         found = self._found(rows, keys)
         if found is not None:
             return found
-        digest = self._batch.put(_parquet(rows, self._declaration))
+        digest = self._batch.put(encoded(rows, self._declaration))
         return Part(digest, digest, rows.num_rows, keys)
 
     def _found(self, rows: pa.Table, keys: str) -> Part | None:
@@ -142,7 +142,8 @@ def _cut(rows: pa.Table, hashes: Hashes, cuts: Cuts) -> Iterator[tuple[pa.Table,
         start += n_rows
 
 
-def _parquet(rows: pa.Table, declaration: DatasetDeclaration) -> pa.Buffer:
+def encoded(rows: pa.Table, declaration: DatasetDeclaration) -> pa.Buffer:
+    """The file of a part."""
     # In one piece, so that the same rows make the same file however they came.
     rows = rows.combine_chunks()
     # A dictionary pays for words that repeat, which keys never do; for numbers it costs time and mostly

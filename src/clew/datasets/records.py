@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,9 +13,10 @@ import msgspec
 
 from clew.datasets.keeping import Kept
 from clew.datasets.parts import FORMAT, n_rows_of
-from clew.entities import Column, Cuts, DatasetDeclaration, KnownKeys, Part, Snapshot
+from clew.entities import Column, Cuts, DatasetDeclaration, KnownKeys, Part, RowRange, Snapshot
 from clew.errors import NotFound, StoreTooNew
 from clew.storage import Reader, Transaction, link
+from clew.storage.erasures import Erasure, erasures_of, progress_of
 
 log = logging.getLogger("clew.datasets")
 
@@ -101,9 +102,13 @@ def snapshot_id(declaration: DatasetDeclaration, columns: tuple[Column, ...], bl
     return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()
 
 
-def record_snapshot(tx: Transaction, snapshot: Snapshot, dataset: Dataset | None) -> bool:
-    """Make the snapshot the newest of its dataset; False when the declared schema moved."""
+def record_snapshot(
+    tx: Transaction, snapshot: Snapshot, dataset: Dataset | None, erasures: Sequence[Erasure] = ()
+) -> bool:
+    """Make the snapshot the newest of its dataset; False when the declared schema moved, or rows went."""
     if find_dataset(tx, snapshot.dataset) != dataset:
+        return False
+    if progress_of(erasures_of(tx, snapshot.dataset)) != progress_of(erasures):
         return False
     _declare(tx, snapshot, dataset)
     row = _to_row(snapshot)
@@ -161,7 +166,7 @@ def newest_of(reader: Reader, dataset: str) -> Snapshot | None:
 
 def _to_row(snapshot: Snapshot) -> dict[str, Any]:
     plain = {name: getattr(snapshot, name) for name in Snapshot.__dataclass_fields__}
-    for name in ("columns", "parts", "declaration", "blocks", "cuts", "keys"):
+    for name in ("columns", "parts", "declaration", "blocks", "cuts", "keys", "erased"):
         plain[name] = msgspec.to_builtins(plain[name])
     return plain | {"format": FORMAT if snapshot.cuts else 0}
 
@@ -177,6 +182,7 @@ def snapshot_of(row: Mapping[str, Any]) -> Snapshot:
     plain["parts"] = msgspec.convert(row["parts"], tuple[Part, ...])
     plain["declaration"] = msgspec.convert(row["declaration"], DatasetDeclaration | None)
     plain["cuts"] = msgspec.convert(row["cuts"], Cuts | None)
+    plain["erased"] = msgspec.convert(row["erased"] or (), tuple[RowRange, ...])
     plain["keys"] = msgspec.convert(row["keys"], KnownKeys | None)
     # Format 0 had the blocks for parts, and did not list them twice.
     plain["blocks"] = tuple(row["blocks"] or (part.content for part in plain["parts"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from itertools import accumulate
 from typing import Any, TypeAlias
@@ -11,6 +12,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 
 from clew.datasets.casts import KEPT_TYPES, cast_column
+from clew.datasets.forgotten import without_erased
 from clew.datasets.keeping import Kept, goes_on, keep, keep_longer
 from clew.datasets.lookup import read_rows
 from clew.datasets.records import (
@@ -29,6 +31,7 @@ from clew.datasets.spill import Batches, shape_batches
 from clew.entities import Column, DatasetDeclaration, RowRange, Snapshot
 from clew.errors import NotFound
 from clew.storage import Store, Transaction, Where
+from clew.storage.erasures import Erasure, erasures_of
 
 OnRecord: TypeAlias = Callable[[Transaction, Snapshot], None]
 """Called in the transaction that puts a snapshot on record."""
@@ -73,16 +76,18 @@ def take_snapshot(
     while True:
         with store.read() as reader:
             dataset, newest = find_dataset(reader, declaration.name), newest_of(reader, declaration.name)
+            erasures = erasures_of(reader, declaration.name)
         code_changed = dataset is not None and dataset.code != code
         declared = dataset.columns if dataset else None
-        with _shaped(store, table, declaration, declared, may_change=code_changed) as shaped:
+        with _shaped(store, table, declaration, declared, may_change=code_changed) as given:
+            shaped = _without_erased(given, erasures, declaration)
             older = at_hand[1] if at_hand and newest and at_hand[0].id == newest.id else None
             kept = _keep(store, shaped, declaration, newest, older)
         snapshot = described(declaration, shaped.columns, kept, source=source, code=code, now=now)
         with store.write() as tx:
-            if record_snapshot(tx, snapshot, dataset):
+            if record_snapshot(tx, snapshot, dataset, erasures):
                 return recorded(tx, snapshot.dataset, snapshot.id)
-        # Another process changed the declared schema meanwhile: the table must agree with that one.
+        # Another process changed the declared schema or erased rows meanwhile: the table must agree with it.
 
 
 def append_rows(
@@ -121,8 +126,10 @@ def append_rows(
     while True:
         with store.read() as reader:
             dataset, newest = find_dataset(reader, declaration.name), newest_of(reader, declaration.name)
+            erasures = erasures_of(reader, declaration.name)
         declared = dataset.columns if dataset else None
-        with _shaped(store, table, declaration, declared, is_whole=newest is None) as shaped:
+        with _shaped(store, table, declaration, declared, is_whole=newest is None) as given:
+            shaped = _without_erased(given, erasures, declaration)
             if newest is None:
                 kept = _keep(store, shaped, declaration, newest)
             elif goes_on(newest, declaration, shaped.columns, shaped.rows.num_rows):
@@ -133,7 +140,7 @@ def append_rows(
                     kept = _keep(store, shaped, declaration, newest)
         snapshot = described(declaration, shaped.columns, kept, source=source, code=code, now=now)
         with store.write() as tx:
-            if newest_of(tx, declaration.name) == newest and record_snapshot(tx, snapshot, dataset):
+            if newest_of(tx, declaration.name) == newest and record_snapshot(tx, snapshot, dataset, erasures):
                 if on_record is not None:
                     on_record(tx, snapshot)
                 return recorded(tx, snapshot.dataset, snapshot.id)
@@ -155,6 +162,12 @@ def _shaped(
         return
     with store.scratch("rows") as scratch:
         yield shape_batches(table, declaration, declared, scratch, may_change=may_change, is_whole=is_whole)
+
+
+def _without_erased(shaped: Shaped, erasures: Sequence[Erasure], declaration: DatasetDeclaration) -> Shaped:
+    """The rows but those that were erased, which the source may have still."""
+    rows = without_erased(shaped.rows, erasures, declaration.name, declaration.key)
+    return shaped if rows is shaped.rows else replace(shaped, rows=rows, as_given=None)
 
 
 def _with_older(store: Store, newest: Snapshot, shaped: Shaped, declaration: DatasetDeclaration) -> Batches:

@@ -1,6 +1,7 @@
 """What of a store nobody needs any more, and its removal: by reference, never by age.
 
-Needed is what a row names, and what a needed list of files or the state of a loop names. Objects go in two
+Needed is what a row names, and what a needed list of files or the state of a loop names. The one thing that
+goes by age is the log, once it is older than its retention. Objects go in two
 steps: first they are set aside, where every read still finds and brings them back, and a day later for good.
 So a process that stored or found an object and has not yet written the row that names it loses nothing, on
 whichever machine it runs. Killed anywhere, a cleaning leaves things that the next one finds again.
@@ -14,16 +15,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from clew.datasets.folder_checkout import unneeded_checkouts
+from clew.entities import Duration
 from clew.errors import StoreBusy
 from clew.loop.jobs import LEASE
 from clew.loop.live.checkpoints import digests_in_states, superseded_states
+from clew.loop.retention import old_parts, part_name
 from clew.registry import record_audit
 from clew.storage import Reader, Store, Transaction, Where
 from clew.storage.garbage import kind_of, named_in_row, named_in_rows, with_their_files
 from clew.storage.locks import leftovers, remove_unclaimed
+from clew.storage.log_erasing import remove_parts
 from clew.storage.objects import StoredObject
 from clew.tracking import is_alive, this_owner
 
@@ -85,11 +89,20 @@ class _Survey:
     needed: Set[str]
 
 
-def find_garbage(store: Store, *, wall: datetime, kept_aside: timedelta = KEPT_ASIDE) -> list[Garbage]:
+def find_garbage(
+    store: Store,
+    *,
+    wall: datetime,
+    kept_aside: timedelta = KEPT_ASIDE,
+    retention: Duration | None = None,
+    now: datetime | None = None,
+) -> list[Garbage]:
     """What may go, by kind.
 
     Parameters
     ----------
+    retention, now
+        How long the log is kept, seen from the store's own time; all of it when they are not given.
     wall
         The machine's own time, by which files and buckets go.
     kept_aside
@@ -99,28 +112,48 @@ def find_garbage(store: Store, *, wall: datetime, kept_aside: timedelta = KEPT_A
     states = digests_in_states(store)
     snapshots = _unneeded_snapshots(store, states, wall - kept_aside)
     survey = _survey(store, states, snapshots)
-    return [*_of_snapshots(snapshots), *_of_objects(store, survey, wall, kept_aside), *_of_files(store, wall)]
+    old = _of_log(old_parts(store, retention, now), retention) if retention and now else []
+    return [
+        *_of_snapshots(snapshots),
+        *old,
+        *_of_objects(store, survey, wall, kept_aside),
+        *_of_files(store, wall),
+    ]
 
 
 def clean(
-    store: Store, *, actor: str, now: datetime, wall: datetime, kept_aside: timedelta = KEPT_ASIDE
+    store: Store,
+    *,
+    actor: str,
+    now: datetime,
+    wall: datetime,
+    kept_aside: timedelta = KEPT_ASIDE,
+    retention: Duration | None = None,
 ) -> list[Garbage]:
     """Remove what may go, each step behind its audit row; returns what was done.
 
-    `now` is the store's own time, which may be a replay's.
+    `now` is the store's own time, which may be a replay's. Without a `retention` all of the log is kept.
 
     Raises
     ------
     StoreBusy
         While another cleaning is at it.
     """
-    with _alone(store, wall):
-        return _merged(_clean(store, actor, now, wall, kept_aside))
+    with alone_in_store(store, wall):
+        return _merged(
+            [*_clean_log(store, actor, now, retention), *_clean(store, actor, now, wall, kept_aside)]
+        )
 
 
 @contextmanager
-def _alone(store: Store, wall: datetime) -> Iterator[None]:
-    """Let one cleaning in at a time: what one has just set aside, another might take for long forgotten."""
+def alone_in_store(store: Store, wall: datetime) -> Iterator[None]:
+    """Let one cleaning or erasure in at a time: what one set aside, another takes for long gone.
+
+    Raises
+    ------
+    StoreBusy
+        While another one is at it.
+    """
     mine = {"key": "cleaning", "value": f"{this_owner()} {wall.isoformat()}"}
     with store.write() as tx:
         held = tx.get("meta", key="cleaning")
@@ -136,6 +169,23 @@ def _alone(store: Store, wall: datetime) -> Iterator[None]:
     finally:
         with store.write() as tx:
             tx.delete("meta", mine)
+
+
+def _clean_log(store: Store, actor: str, now: datetime, retention: Duration | None) -> Iterator[Garbage]:
+    """Name what is too old no longer; its objects are then as good as any that nothing names."""
+    parts = old_parts(store, retention, now) if retention else []
+    for first in range(0, len(parts), _AT_ONCE):
+        some = parts[first : first + _AT_ONCE]
+        for garbage in _of_log(some, retention):
+            with store.write() as tx:
+                remove_parts(tx, [part["object_digest"] for part in some], now)
+                yield _told(tx, garbage, garbage.things, actor, now)
+
+
+def _of_log(parts: Sequence[dict[str, Any]], retention: Duration | None) -> list[Garbage]:
+    why = f"older than the retention of {retention}, and no label is awaited"
+    things = {part_name(part): part["n_bytes"] for part in parts}
+    return [Garbage("day of the log", "remove", why, things)] if things else []
 
 
 def _clean(store: Store, actor: str, now: datetime, wall: datetime, kept_aside: timedelta) -> list[Garbage]:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from clew.datasets import find_rows, latest_snapshot
 from clew.entities import Json, ModelDeclaration
-from clew.errors import DataError, NotFound
+from clew.errors import DataError, Erased, NotFound
 from clew.loop.result import ThreadNode
 from clew.registry import audit_log
 from clew.storage import Reader, Store, read_record, scan
@@ -36,12 +36,17 @@ def is_prediction_id(reference: str) -> bool:
 def prediction_node(store: Store, identity: str, trace: Callable[[Store, str], ThreadNode]) -> ThreadNode:
     """The answer, and below it the version that gave it, who put that in office, and the row it was about.
 
+    Of one that was erased only that it was, when, by whom and why.
+
     Raises
     ------
     NotFound
         When the log has no such record.
     """
-    record = read_record(store, identity)
+    try:
+        record = read_record(store, identity)
+    except Erased as erased:
+        return ThreadNode("prediction", identity, str(erased), {})
     if isinstance(record, Label):
         raise NotFound(f"{identity!r} is a label that was sent, and no prediction.")
     version = f"{record.deployment}@{record.version}"

@@ -134,7 +134,8 @@ def reproduce(
         folders = [find_folder(store, identity) for identity in folders_of(store, repeated)]
         laid = stack.enter_context(folders_laid_out(store, folders))
         fitter = _fitter(store, child, repeated, snapshot, table, laid, clock)
-        return _Repetition(fitter, original, clock, on_progress).done(is_made=python is not None)
+        n_erased = n_erased_of(snapshot, repeated.rows)
+        return _Repetition(fitter, original, clock, on_progress, n_erased).done(is_made=python is not None)
 
 
 def _fitter(
@@ -157,7 +158,9 @@ def _fitter(
 
 
 def recorded_rows(store: Store, snapshot: Snapshot, rows: Iterable[RowRange]) -> pa.Table:
-    """The rows of these ranges, one after the other; each part is checked against its digest.
+    """The rows of these ranges that were not erased, in their order; each part is checked against its digest.
+
+    The ranges are places that the rows had when the snapshot was taken.
 
     Raises
     ------
@@ -165,12 +168,19 @@ def recorded_rows(store: Store, snapshot: Snapshot, rows: Iterable[RowRange]) ->
         When a part is damaged or gone, naming it and the rows in it.
     """
     pieces: list[pa.Table] = []
-    for asked in rows:
+    for asked in map(snapshot.remaining, rows):
         for number, part in enumerate(_part_ranges(snapshot), start=1):
             start, end = max(asked.start, part.start), min(asked.end, part.end)
             if start < end:
                 pieces.append(_of_part(store, snapshot, RowRange(start, end), number, part))
+    if not pieces:
+        raise StoreError(f"All rows that it used of snapshot {snapshot.id[:12]} were erased since.")
     return pa.concat_tables(pieces)
+
+
+def n_erased_of(snapshot: Snapshot, rows: Iterable[RowRange]) -> int:
+    """How many rows of these ranges were erased since."""
+    return sum(len(each) - len(snapshot.remaining(each)) for each in rows)
 
 
 def _part_ranges(snapshot: Snapshot) -> Iterator[RowRange]:
@@ -231,9 +241,15 @@ class _Repetition:
     """One repetition; its rows are counted from the first that the run learned from."""
 
     def __init__(
-        self, fitter: Fitter, original: Original, clock: Callable[[], datetime], on_progress: OnProgress
+        self,
+        fitter: Fitter,
+        original: Original,
+        clock: Callable[[], datetime],
+        on_progress: OnProgress,
+        n_erased: int = 0,
     ) -> None:
         self._fitter, self._clock, self._report = fitter, clock, on_progress
+        self._n_erased = n_erased
         self._store, self._child, self._history = fitter.store, fitter.child, fitter.history
         self._repeated, self._version, self._metric = original.run, original.version, fitter.metric
         self._rows = RowRange(0, fitter.history.table.num_rows)
@@ -267,6 +283,7 @@ class _Repetition:
             environment=change,
             causes=causes,
             notes=evidence.notes,
+            n_erased=self._n_erased,
         )
 
     def _is_same_fit(self, fit: Fit) -> bool:
@@ -284,7 +301,7 @@ class _Repetition:
         )
         then = opened_files(self._store, self._repeated.id)
         files = files_changed(then, fit.opened)
-        return likely_causes(change, is_repeatable=is_repeatable, files=files)
+        return likely_causes(change, is_repeatable=is_repeatable, files=files, n_erased=self._n_erased)
 
     # -- what is compared ------------------------------------------------------------------------------
 

@@ -108,6 +108,8 @@ class Reproduction:
         What most likely made the difference, the likeliest first; empty at the same bits.
     notes
         What could not be compared, and why.
+    n_erased
+        Rows that the run learned from and its repetition did not, as they were erased since.
     """
 
     level: Level
@@ -122,6 +124,7 @@ class Reproduction:
     environment: EnvironmentChange
     causes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    n_erased: int = 0
 
 
 def level_of(
@@ -208,12 +211,12 @@ def files_changed(then: Sequence[OpenedFile], now: Sequence[OpenedFile]) -> tupl
 
 
 def likely_causes(
-    change: EnvironmentChange, *, is_repeatable: bool, files: Sequence[Changed] = ()
+    change: EnvironmentChange, *, is_repeatable: bool, files: Sequence[Changed] = (), n_erased: int = 0
 ) -> tuple[str, ...]:
     """Why a repetition came out otherwise, in sentences, the likeliest first.
 
-    Rows, their order, code, parameters and seed are never among them: they were taken from the record and
-    checked against their digests.
+    Rows that were not erased, their order, code, parameters and seed are never among them: they were taken
+    from the record and checked against their digests.
 
     Parameters
     ----------
@@ -222,6 +225,11 @@ def likely_causes(
     files
         Files outside of the code that were read otherwise this time.
     """
+    if n_erased:
+        others = likely_causes(change, is_repeatable=is_repeatable, files=files)
+        what = "1 row" if n_erased == 1 else f"{n_erased:,} rows"
+        told = f"{what} erased that the run learned from"
+        return (told, *(cause for cause in others if cause != NOTHING_RECORDED))
     read = [f"file {each.name}: {_then_now(_short(each.then), _short(each.now))}" for each in files]
     if not is_repeatable:
         chance = (

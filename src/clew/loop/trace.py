@@ -219,7 +219,9 @@ def _tell_snapshot(reader: Reader, identity: str) -> tuple[str, Json]:
     span = (
         "" if row["first_time"] is None else f", {row['first_time']:%Y-%m-%d} to {row['last_time']:%Y-%m-%d}"
     )
-    sentence = f"{row['n_rows']:,} rows of {row['dataset']}{span}, from {row['source']}"
+    n_erased = sum(each["end"] - each["start"] for each in row["erased"] or [])
+    erased = f", {n_erased:,} more erased since" if n_erased else ""
+    sentence = f"{row['n_rows']:,} rows of {row['dataset']}{erased}{span}, from {row['source']}"
     columns = ", ".join(f"{c['name']} {c['type']}" for c in row["columns"])
     return sentence, {"taken_at": row["taken_at"].isoformat(), "columns": columns, "parts": len(row["parts"])}
 

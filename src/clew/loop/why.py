@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from clew.errors import NotFound
+from clew.errors import Erased, NotFound
 from clew.loop.acts import acts_of_people
 from clew.loop.prediction_thread import answer_sentence, is_prediction_id, moment_of
 from clew.loop.result import Reason
@@ -36,7 +36,10 @@ def why(store: Store, reference: str) -> list[Reason]:
         When nothing was decided or answered under that name.
     """
     if is_prediction_id(reference):
-        answer = read_record(store, reference)
+        try:
+            answer = read_record(store, reference)
+        except Erased as erased:
+            return [Reason(reference, erased.at, "erased", str(erased), ())]
         if not isinstance(answer, Label):
             return [_answer_reason(reference, answer), *why(store, f"{answer.deployment}@{answer.version}")]
     with store.read() as reader:

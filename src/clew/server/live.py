@@ -47,6 +47,10 @@ class LiveSystem(Protocol):
         """Move what was read of the prediction log out of the way."""
         ...
 
+    def forget(self, now: datetime) -> object:
+        """Take people who were forgotten out of the loops."""
+        ...
+
     def run_commands(self, now: datetime) -> object:
         """Execute the orders of people that wait."""
         ...

@@ -18,6 +18,7 @@ import msgspec
 
 from clew.errors import Conflict, StoreBusy
 from clew.loop.commands import Command, ask, outcome, waiting
+from clew.loop.live.checkpoints import behind_erasures
 from clew.registry.routes import routing_generation
 from clew.server.clock import Clock
 from clew.server.figures import Recent, living_figures
@@ -133,6 +134,7 @@ class Scheduler:
     def _go(self) -> None:
         while not self._stopped.wait(LOOK_SECONDS):
             self._attempt("commands", self._tick_commands)
+            self._attempt("forget", self._tick_forget)
             if self.clock.mode == "real":
                 self._attempt("advance", self._tick_advance)
             self._attempt("look", self._tick_look)
@@ -161,6 +163,11 @@ class Scheduler:
         if waiting(self.store):
             with self._in_loop():
                 self._run_commands()
+
+    def _tick_forget(self) -> None:
+        if behind_erasures(self.store):
+            with self._in_loop():
+                self._live.forget(self.clock.now())
 
     def _tick_advance(self) -> None:
         now, due = self.clock.now(), self._live.next_due

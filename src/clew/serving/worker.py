@@ -88,6 +88,7 @@ def serve(settings: Settings, store: Store, worker: int, listening: socket.socke
             Loader(store, scratch, settings.root, _wall_clock),
             figures,
             stopping,
+            writer,
         )
         for work in (follower.run, lambda: _keep_figures(store, figures, answers, stopping)):
             thread = threading.Thread(target=work, daemon=True)
@@ -139,9 +140,11 @@ class Follower:
         loader: Loader,
         figures: WorkerFigures,
         stopping: threading.Event,
+        writer: LogWriter,
     ) -> None:
         self._store, self._worker, self._app, self._doorbell = store, worker, app, doorbell
         self._loader, self._figures, self._stopping = loader, figures, stopping
+        self._writer = writer
         self._mark: Any = None
 
     def run(self) -> None:
@@ -153,6 +156,7 @@ class Follower:
             rung, asked_at = ringing, now
             is_stale = bool(self._loader.failures) and now - tried_at > TRY_AGAIN_SECONDS
             try:
+                self._writer.leave_if_asked()
                 if self._follow(again=is_stale):
                     tried_at = time.monotonic()
             # The store may be busy, away or damaged: what is loaded is served on, and it is asked again.

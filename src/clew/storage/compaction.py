@@ -31,6 +31,7 @@ from clew.storage.log_segments import (
     LOG_FOLDER,
     OpenSegment,
     SegmentFile,
+    erasure_in,
     list_segments,
     record_end,
 )
@@ -88,9 +89,9 @@ def compact(store: Store, *, consumed: Sequence[Mapping[str, int]], now: datetim
     if not folder.is_dir():
         return Compaction((), 0, 0, 0, 0)
     with folder_lock(folder), _without_garbage_search():
-        _remove_compacted(store, folder)
+        remove_compacted(store, folder)
         done = [_publish(store, batch, now) for batch in _batches(folder, consumed, store)]
-        _remove_compacted(store, folder)
+        remove_compacted(store, folder)
     return Compaction(
         segments=tuple(each.file.name for batch in done for each in batch.segments),
         n_records=sum(each.n_records for batch in done for each in batch.segments),
@@ -167,6 +168,7 @@ class _Moved:
     end: int = HEADER_BYTES
     n_records: int = 0
     parts: list[dict[str, Any]] = field(default_factory=list)
+    erased: list[tuple[int, int]] = field(default_factory=list)
 
 
 class _Batch:
@@ -189,6 +191,11 @@ class _Batch:
         groups, worker, number = self._groups, segment.worker, segment.number
         with OpenSegment(segment.path) as opened:
             for offset, content in opened.contents():
+                moved.end = record_end(offset, content)
+                erasure = erasure_in(content)
+                if erasure is not None:
+                    moved.erased.append((offset, erasure))
+                    continue
                 record = decode_lean_record(content)
                 kind = LEAN_KINDS[type(record)]
                 day = getattr(record, TIME_OF[kind]) // _DAY_MICROSECONDS
@@ -197,8 +204,6 @@ class _Batch:
                 self._n_held += 1
                 if self._n_held >= ROWS_AT_ONCE:
                     self.write()
-            if moved.n_records:
-                moved.end = record_end(offset, content)
 
     def write(self) -> None:
         """Put what is held into parts."""
@@ -211,7 +216,7 @@ class _Batch:
         table = table_of(kind, rows)
         with self._store.scratch("part") as scratch:
             path = scratch / "part.parquet"
-            _write_parquet(table, path)
+            write_parquet(table, path)
             n_bytes = path.stat().st_size
             digest = self._store.objects.put_file(path)
         times = table.column(TIME_OF[kind])
@@ -223,8 +228,8 @@ class _Batch:
                 "object_digest": digest,
                 "n_rows": len(rows),
                 "n_bytes": n_bytes,
-                "first_time": _moment(times[0].value),
-                "last_time": _moment(times[-1].value),
+                "first_time": moment_of(times[0].value),
+                "last_time": moment_of(times[-1].value),
             }
         )
         offsets = table.group_by(["worker", "segment"]).aggregate([("offset", "min"), ("offset", "max")])
@@ -238,7 +243,8 @@ class _Batch:
                 moved.parts.append({"object": digest, "kind": kind} | span)
 
 
-def _write_parquet(table: Any, path: Path) -> None:
+def write_parquet(table: Any, path: Path) -> None:
+    """Write a part of the log."""
     # Numbers, keys and requests are hardly ever there twice: a dictionary of them is larger than they are.
     of_text = [
         field.name
@@ -248,7 +254,7 @@ def _write_parquet(table: Any, path: Path) -> None:
     pq.write_table(table, path, compression="zstd", row_group_size=_ROWS_A_GROUP, use_dictionary=of_text)
 
 
-def _moment(microseconds: int) -> datetime:
+def moment_of(microseconds: int) -> datetime:
     try:
         return _EPOCH + timedelta(microseconds=microseconds)
     except OverflowError:  # no date that Python or anybody knows
@@ -271,6 +277,7 @@ def _publish(store: Store, batch: _Batch, now: datetime) -> _Batch:
                     "n_records": moved.n_records,
                     "parts": moved.parts,
                     "compacted_at": now,
+                    "erased": moved.erased,
                 },
             )
     return batch
@@ -279,7 +286,7 @@ def _publish(store: Store, batch: _Batch, now: datetime) -> _Batch:
 # ---------------------------------------------------------------- removal
 
 
-def _remove_compacted(store: Store, folder: Path) -> None:
+def remove_compacted(store: Store, folder: Path) -> None:
     """Remove the segments whose records are in parts; each worker's newest is emptied and stays."""
     segments = list_segments(folder)
     # A file without its header does not count: its writer removes it again when the disk has no room for one.

@@ -2,7 +2,7 @@
 
 A row names an object by its digest, in whichever column. So every text of every table is looked through for
 digests, and what a later table names is kept without a word here: too much may be kept by that, never too
-little. Only the audit log does not count: it tells what was, and nothing of that is needed.
+little. Only the audit log and the erasures do not count: they tell what was, and nothing of that is needed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LIST_OF_FILES = b'{"files":'
 PARQUET = b"PAR1"
 PACK = b"CLWPACK"
 
-_NOT_NEEDS = ("audit",)
+_NOT_NEEDS = ("audit", "erasures")
 _LEAVES = (
     ("snapshots", "parts"),
     ("snapshots", "keys"),

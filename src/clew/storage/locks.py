@@ -16,9 +16,9 @@ from pathlib import Path
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Let one process at a time through, among all that name this folder."""
-    descriptor = os.open(folder / "open.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def folder_lock(folder: Path, name: str = "open.lock") -> Iterator[None]:
+    """Let one process at a time through, among all that name this folder and this lock."""
+    descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

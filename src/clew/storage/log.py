@@ -20,7 +20,14 @@ from pathlib import Path
 
 from clew.errors import DataError, LogFailed, NotFound
 from clew.storage.folder import sync_folder
-from clew.storage.log_segments import HEADER_BYTES, framed, header, segment_path, worker_segments
+from clew.storage.log_segments import (
+    HEADER_BYTES,
+    framed,
+    header,
+    leave_request,
+    segment_path,
+    worker_segments,
+)
 from clew.storage.records import Record, encode_record
 
 log = logging.getLogger("clew.storage")
@@ -160,6 +167,25 @@ class LogWriter:
                 self._is_dirty = True
                 self._wake.set()
         return ids
+
+    def leave_if_asked(self) -> None:
+        """Begin a new segment when somebody waits for this one, as to erase records in it.
+
+        Raises
+        ------
+        LogFailed
+            When no segment can be made; the one that there is is written on.
+        """
+        request = leave_request(self._folder, self._worker)
+        if not request.exists():
+            return
+        with self._lock, _explained(self._folder):
+            if self._is_closed:
+                return
+            self._leave()
+            self._is_dirty = True
+            self._wake.set()
+            request.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Have the disk keep all that was appended, and let go of the segment. Repeating it does nothing.

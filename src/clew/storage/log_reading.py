@@ -7,14 +7,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clew.errors import NotFound, UsageError
+from clew.errors import Erased, NotFound, UsageError
 from clew.storage.conditions import Where
+from clew.storage.erasures import read_erasures
 from clew.storage.log import parse_prediction_id
 from clew.storage.log_segments import (
     HEADER_BYTES,
     LOG_FOLDER,
     OpenSegment,
     SegmentFile,
+    erasure_in,
     list_segments,
     record_end,
     segment_path,
@@ -62,8 +64,9 @@ def read_since(folder: Path, positions: Mapping[str, int]) -> tuple[list[tuple[s
                 with OpenSegment(segment.path) as opened:
                     named = f"{segment.worker:x}-{segment.number:x}-"
                     for offset, content in opened.contents(at):
-                        found.append((f"{named}{offset:x}", decode_record(content)))
                         at = record_end(offset, content)
+                        if erasure_in(content) is None:
+                            found.append((f"{named}{offset:x}", decode_record(content)))
             except FileNotFoundError:  # compacted since it was listed, so everybody has read it
                 continue
         if at:
@@ -77,10 +80,18 @@ def read_record(store: Store, prediction_id: str) -> Record:
     Raises
     ------
     NotFound
-        When it is no id, or there is no record of it.
+        When it is no id, or there is no record of it (any more).
+    Erased
+        When it was erased.
     """
-    worker, segment, offset = parse_prediction_id(prediction_id)
-    record = _raw_record(store, worker, segment, offset) or _moved_record(store, worker, segment, offset)
+    place = parse_prediction_id(prediction_id)
+    content = _raw_content(store, *place)
+    if content is not None:
+        erasure = erasure_in(content)
+        if erasure is None:
+            return decode_record(content)
+        raise _erased(store, prediction_id, erasure)
+    record = _moved_record(store, prediction_id, *place)
     if record is None:
         raise NotFound(
             f"There is no prediction {prediction_id}. Was it cut off when it was copied, or answered by"
@@ -89,29 +100,47 @@ def read_record(store: Store, prediction_id: str) -> Record:
     return record
 
 
-def _raw_record(store: Store, worker: int, segment: int, offset: int) -> Record | None:
+def _raw_content(store: Store, worker: int, segment: int, offset: int) -> memoryview | None:
     try:
         with OpenSegment(segment_path(store.folder / LOG_FOLDER, worker, segment)) as opened:
-            content = opened.content_at(offset)
-            return None if content is None else decode_record(content)
+            return opened.content_at(offset)
     except OSError:  # it is not there, or its number is longer than a file's name may be
         return None
 
 
-def _moved_record(store: Store, worker: int, segment: int, offset: int) -> Record | None:
+def _moved_record(store: Store, prediction_id: str, worker: int, segment: int, offset: int) -> Record | None:
     if max(worker, segment, offset) >= 2**63:
         return None
     with store.read() as reader:
         row = reader.get("log_segments", worker=worker, segment=segment)
-    for part in row["parts"] if row else []:
-        if part["first"] <= offset <= part["last"]:
-            place = [("worker", "=", worker), ("segment", "=", segment), ("offset", "=", offset)]
-            found = _part(store, part["object"], place)
-            if found.num_rows:
-                from clew.storage.log_columns import records_of
+    if row is None:
+        return None
+    for place, erasure in row["erased"] or []:
+        if place == offset:
+            raise _erased(store, prediction_id, erasure)
+    covering = [part for part in row["parts"] or [] if part["first"] <= offset <= part["last"]]
+    for part in covering:
+        if "object" not in part:
+            continue
+        where = [("worker", "=", worker), ("segment", "=", segment), ("offset", "=", offset)]
+        found = _part(store, part["object"], where)
+        if found.num_rows:
+            from clew.storage.log_columns import records_of
 
-                return records_of(part["kind"], found)[0]
+            return records_of(part["kind"], found)[0]
+    removed = [part["removed"] for part in covering if "removed" in part]
+    if removed:
+        raise NotFound(
+            f"Prediction {prediction_id} was removed on {removed[0][:10]}, as it was older than the retention"
+            " of the log. See: clew audit list --action 'remove garbage'"
+        )
     return None
+
+
+def _erased(store: Store, prediction_id: str, number: int) -> Erased:
+    with store.read() as reader:
+        [erasure] = read_erasures(reader, number=number)
+    return Erased(f"Prediction {prediction_id} {erasure.sentence()}", erasure.at)
 
 
 def _part(
@@ -153,17 +182,31 @@ def scan(
 
     if kind not in TIME_OF:
         raise UsageError(f"There are no records of kind {kind!r}; there are {', '.join(TIME_OF)}.")
-    parts, raw = _parts_and_raw_rows(store, deployment, kind, start, end)
     filters = [
         (TIME_OF[kind], operator, moment)
         for operator, moment in ((">=", start), ("<", end))
         if moment is not None
     ]
     wanted = None if columns is None else [*dict.fromkeys((*columns, TIME_OF[kind], *PLACE))]
-    fresh = table_of(kind, raw) if wanted is None else table_of(kind, raw).select(wanted)
-    whole = joined([fresh, *(_part(store, part["object_digest"], filters, wanted) for part in parts)])
+    while True:
+        parts, raw = _parts_and_raw_rows(store, deployment, kind, start, end)
+        fresh = table_of(kind, raw) if wanted is None else table_of(kind, raw).select(wanted)
+        try:
+            tables = [_part(store, part["object_digest"], filters, wanted) for part in parts]
+        except NotFound:
+            if _are_named(store, parts):
+                raise
+            continue  # rows in it were erased since it was listed: another part took its place
+        break
+    whole = joined([fresh, *tables])
     whole = whole.sort_by([(name, "ascending") for name in (TIME_OF[kind], *PLACE)])
     return whole.add_column(0, "id", [ids_of(whole)]).drop_columns(list(PLACE))
+
+
+def _are_named(store: Store, parts: Sequence[Row]) -> bool:
+    with store.read() as reader:
+        named = {row["object_digest"] for row in reader.find("log_parts")}
+    return all(part["object_digest"] in named for part in parts)
 
 
 def _parts_and_raw_rows(
@@ -202,6 +245,8 @@ def _raw_rows(
     first, last = _microseconds(start), _microseconds(end)
     with OpenSegment(segment.path) as opened:
         for offset, content in opened.contents():
+            if erasure_in(content) is not None:
+                continue
             record = decode_lean_record(content)
             if record.deployment != deployment or LEAN_KINDS[type(record)] != kind:
                 continue

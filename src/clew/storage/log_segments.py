@@ -7,6 +7,9 @@ text, are never taken for a record.
 
 The process that writes a segment holds a lock on it as long as it may write. The newest segment of a worker
 is never removed, only emptied, so that a number is never given twice.
+
+Of a record that was erased the frame stays, so that those behind it keep their places: its content is the
+number of the erasure and zeros. A segment that has such a frame is of format 2.
 """
 
 from __future__ import annotations
@@ -21,11 +24,15 @@ from zlib import crc32
 from clew.errors import StoreTooNew
 
 LOG_FOLDER = "log"
-LOG_FORMAT = 1
+LOG_FORMAT = 2
+"""The newest that is read; segments are begun in format 1, which knows no erasures."""
 
 _HEADER = struct.Struct("<7sBI")
 _MAGIC = b"clewlog"
 _FRAME = struct.Struct("<II")
+# No record of msgpack begins with this byte.
+_ERASED = struct.Struct("<BQ")
+_ERASED_MARK = 0xC1
 
 HEADER_BYTES = _HEADER.size
 
@@ -98,9 +105,32 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return []
 
 
-def header(salt: int) -> bytes:
+def leave_request(folder: Path, worker: int) -> Path:
+    """A file that asks a worker to leave its segment for a new one; it removes the file when it has."""
+    return folder / str(worker) / "leave"
+
+
+def header(salt: int, log_format: int = 1) -> bytes:
     """What a segment begins with."""
-    return _HEADER.pack(_MAGIC, LOG_FORMAT, salt)
+    return _HEADER.pack(_MAGIC, log_format, salt)
+
+
+def erased_content(content: memoryview | bytes, erasure: int) -> bytes:
+    """What takes the place of a record that was erased.
+
+    Examples
+    --------
+    >>> erasure_in(erased_content(b"a record of a person", 3)), erasure_in(b"a record of a person")
+    (3, None)
+    """
+    return _ERASED.pack(_ERASED_MARK, erasure).ljust(len(content), b"\0")
+
+
+def erasure_in(content: memoryview | bytes) -> int | None:
+    """The number of the erasure that took the record that stood here; None when it still stands."""
+    if content[0] != _ERASED_MARK:
+        return None
+    return int(_ERASED.unpack_from(content)[1])
 
 
 def framed(content: bytes, salt: int, offset: int) -> bytes:
@@ -126,6 +156,11 @@ class OpenSegment:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def salt(self) -> int | None:
+        """None when nothing is in it."""
+        return self._salt
 
     def close(self) -> None:
         os.close(self._descriptor)

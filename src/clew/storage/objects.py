@@ -115,6 +115,11 @@ class ObjectStore(ABC):
     def drop(self, digest: str) -> None:
         """Remove an object for good that was set aside, if there is one."""
 
+    def erase(self, digest: str) -> None:
+        """Remove an object here and now, wherever it lies: what it held may not be kept."""
+        self.set_aside(digest)
+        self.drop(digest)
+
     @abstractmethod
     def probe(self) -> None:
         """Refuse a place that cannot keep the promise of this class.

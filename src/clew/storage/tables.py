@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-STORE_VERSION = 8
+STORE_VERSION = 9
 
 
 def stored_time(moment: datetime) -> str:
@@ -194,6 +194,7 @@ snapshots = Table(
     _json("blocks"),
     _json("cuts"),
     _json("keys"),
+    _json("erased"),
     Index("snapshots_by_id", "id"),
 )
 snapshot_log = Table(
@@ -469,6 +470,7 @@ log_segments = Table(
     _integer("n_records"),
     _json("parts"),
     _time("compacted_at"),
+    _json("erased"),
 )
 log_parts = Table(
     "log_parts",
@@ -531,6 +533,7 @@ checkpoints = Table(
     _text("state", nullable=False),
     _json("positions"),
     _text("status", nullable=False),
+    _integer("erasure"),
 )
 batches = Table(
     "batches",
@@ -549,4 +552,22 @@ batches = Table(
     _time("ended_at"),
     _text("error"),
     Index("batches_by_time", "deployment", "started_at"),
+)
+erasures = Table(
+    "erasures",
+    metadata,
+    _sequence_key("number"),
+    _text("subject", nullable=False),
+    _text("salt", nullable=False),
+    _text("fingerprint", nullable=False),
+    _json("datasets"),
+    _json("deployments"),
+    _json("keys"),
+    _text("status", nullable=False),
+    _text("actor", nullable=False),
+    _text("reason", nullable=False),
+    _time("at", nullable=False),
+    _time("done_at"),
+    _json("changes"),
+    _json("leaving"),
 )

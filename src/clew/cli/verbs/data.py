@@ -113,6 +113,42 @@ def show_data(snapshot_id: str, dataset: str | None, as_json: bool) -> None:
     answer(as_json, {"snapshot": snapshot}, lambda: show_snapshot(snapshot))
 
 
+@data.command("verify", cls=Explained, example="clew data verify --dataset rides")
+@click.argument("snapshot_id", metavar="[ID]", required=False)
+@option("--dataset", purpose=WHICH, help="Only those of this dataset.")
+@json_option
+def verify_data(snapshot_id: str | None, dataset: str | None, as_json: bool) -> None:
+    """Read every row of snapshots, and say which parts are not what was recorded.
+
+    ID is the snapshot's id or its first letters; without it all are read. Of a snapshot that lost rows to
+    clew forget, what the audit log says of that is held against what is left.
+    """
+    from clew import datasets
+    from clew.cli.records import records_here
+    from clew.datasets.verifying import verify_snapshot
+
+    with records_here() as records:
+        store = records.store
+        one = [datasets.get_snapshot(store, snapshot_id, dataset)] if snapshot_id else None
+        read = datasets.list_snapshots(store, dataset) if one is None else one
+        found = {f"{each.dataset} {each.id[:12]}": verify_snapshot(store, each) for each in read}
+    answer(as_json, {"faults": found}, lambda: show_faults(found))
+    if any(found.values()):
+        click.get_current_context().exit(3)
+
+
+def show_faults(found: dict[str, list[str]]) -> None:
+    from clew.cli.terminal import say
+
+    for name, faults in found.items():
+        say(f"{name}: {'damaged' if faults else 'all rows are what was recorded'}")
+        for fault in faults:
+            say(f"  {fault}")
+    if any(found.values()):
+        say()
+        say("Bring back from a backup what is named above, or take the snapshot anew: clew try")
+
+
 def show_snapshot(snapshot: Snapshot) -> None:
     from clew.cli.terminal import say, show_facts, show_table
     from clew.cli.words import counted
@@ -121,6 +157,7 @@ def show_snapshot(snapshot: Snapshot) -> None:
     show_facts(
         {
             "rows": f"{snapshot.n_rows:,} in {counted(len(snapshot.parts), 'part')}",
+            "erased since": counted(snapshot.n_erased, "row") if snapshot.n_erased else "",
             "time": f"{_day(snapshot.first_time)} to {_day(snapshot.last_time)}",
             "taken": f"{snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC",
             "source": snapshot.source,

@@ -30,9 +30,11 @@ def gc(yes: bool, at_once: bool, as_json: bool) -> None:
     """Say what of the store nobody needs, and remove it.
 
     Needed is what a row or the state of a loop names: everything that a run, a version or a deployment was
-    made of, and all of the log. Age does not matter. Snapshots that nothing used go when there are newer
-    ones; objects that nothing names are set aside for a day, in which any read brings them back, and removed
-    by the first clew gc --yes after it. It may run beside clew up and any other command.
+    made of. Age does not matter, but for the log: answers, failures and labels go that are older than
+    retention in clew.toml says (190 days by default) and that no open label needs. Snapshots that nothing
+    used go when there are newer ones; objects that nothing names are set aside for a day, in which any read
+    brings them back, and removed by the first clew gc --yes after it. It may run beside clew up and any other
+    command.
     """
     from clew.cli.people import actor_here
     from clew.cli.records import records_here
@@ -43,11 +45,19 @@ def gc(yes: bool, at_once: bool, as_json: bool) -> None:
     kept = timedelta(0) if at_once else KEPT_ASIDE
     with records_here() as records:
         store = records.store
+        now, settings = system_now(store, wall), records.settings.log
+        if settings.is_short:
+            click.echo(
+                f"Note: log.retention is {settings.retention}; trace, why and status tell nothing of answers"
+                " that are older.",
+                err=True,
+            )
+        retention = settings.retention
         if yes:
-            now = system_now(store, wall)
-            found = clean(store, actor=actor_here(), now=now, wall=wall, kept_aside=kept)
+            actor = actor_here()
+            found = clean(store, actor=actor, now=now, wall=wall, kept_aside=kept, retention=retention)
         else:
-            found = find_garbage(store, wall=wall, kept_aside=kept)
+            found = find_garbage(store, wall=wall, kept_aside=kept, retention=retention, now=now)
     told = [
         {"kind": each.kind, "act": each.act, "why": each.why, "n": len(each.things)}
         | {"n_bytes": each.n_bytes, "things": each.things}

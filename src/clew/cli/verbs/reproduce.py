@@ -52,6 +52,7 @@ def reproduce(ctx: click.Context, reference: str, is_here: bool, as_json: bool) 
 def show_reproduction(result: Reproduction) -> None:
     """The level, what it rests on, and what most likely made a difference."""
     from clew.cli.terminal import console, say, show_facts
+    from clew.cli.words import counted
 
     what = result.version or f"run {result.repeated.id[:12]}"
     say(f"{SIGNS[result.level]} {what}: {_verdict(result)}", style="bold")
@@ -61,6 +62,7 @@ def show_reproduction(result: Reproduction) -> None:
             "model": _bits(result),
             "predictions": result.predictions and _predictions(result.predictions),
             **{metric.name: _metric(metric) for metric in result.metrics},
+            "rows": f"{counted(result.n_erased, 'row')} erased since" if result.n_erased else "",
             "environment": _environment(result),
             "likely cause": "\n".join(result.causes),
             "not compared": "\n".join(result.notes),

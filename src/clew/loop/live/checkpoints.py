@@ -13,7 +13,7 @@ from typing import Any
 
 from clew.errors import StoreError
 from clew.loop.checkpoint import packed, unpacked, unwrapped
-from clew.storage import Store
+from clew.storage import Reader, Store
 from clew.storage.garbage import digests_in
 
 FOLDER = "loop"
@@ -31,10 +31,18 @@ class Checkpoint:
     state: Mapping[str, Any]
 
 
-def save_checkpoint(store: Store, checkpoint: Checkpoint, positions: Mapping[str, int]) -> None:
+def save_checkpoint(
+    store: Store, checkpoint: Checkpoint, positions: Mapping[str, int], *, erasure: int | None = None
+) -> None:
     """Keep it in place of the one before.
 
     A process killed anywhere in this leaves the one before or the new one, never half of one.
+
+    Parameters
+    ----------
+    erasure
+        The newest whose person it is without, where that changed. What is kept first knows nobody who was
+        forgotten before.
 
     Raises
     ------
@@ -60,9 +68,12 @@ def save_checkpoint(store: Store, checkpoint: Checkpoint, positions: Mapping[str
         "positions": dict(positions),
         "status": checkpoint.status,
     }
+    if erasure is not None:
+        row["erasure"] = erasure
     with store.write() as tx:
         if not tx.update("checkpoints", {"deployment": checkpoint.deployment}, row):
-            tx.insert("checkpoints", {"deployment": checkpoint.deployment} | row)
+            first = {"deployment": checkpoint.deployment, "erasure": newest_erasure(tx)}
+            tx.insert("checkpoints", first | row)
     for old in folder.iterdir():
         if old != path:
             old.unlink(missing_ok=True)
@@ -93,6 +104,20 @@ def load_checkpoint(store: Store, deployment: str) -> Checkpoint | None:
             f"The state of {deployment!r} in {path} is damaged: its bytes are not what its name says."
         )
     return Checkpoint(deployment, row["tick"], row["at"], row["next_tick"], row["status"], unpacked(content))
+
+
+def newest_erasure(reader: Reader) -> int:
+    """The number of the newest erasure; 0 when nobody was ever forgotten."""
+    newest = reader.find("erasures", order_by=["-number"], limit=1)
+    return newest[0]["number"] if newest else 0
+
+
+def behind_erasures(store: Store) -> list[str]:
+    """Deployments whose loops may still know somebody who was forgotten."""
+    with store.read() as reader:
+        newest = newest_erasure(reader)
+        rows = reader.find("checkpoints") if newest else []
+    return [row["deployment"] for row in rows if (row["erasure"] or 0) < newest]
 
 
 def all_positions(store: Store) -> dict[str, dict[str, int]]:

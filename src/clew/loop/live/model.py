@@ -39,6 +39,7 @@ from clew.loop.fitter import Packaged, Thread
 from clew.loop.history import History
 from clew.loop.live.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from clew.loop.live.fitter import LiveFitter
+from clew.loop.live.forgetting import forget_in_checkpoint
 from clew.loop.live.rows import LiveRows, matured_history
 from clew.loop.live.surroundings import LiveStatus, Surroundings
 from clew.loop.live.traffic import LiveTraffic
@@ -97,6 +98,7 @@ class LiveModel:
             ensure_deployment(store, self.deployment, "live", declaration.name, declaration, now)
             check_after_upgrade(self._around, self.deployment, now)
             try:
+                forget_in_checkpoint(store, self.deployment)
                 checkpoint = load_checkpoint(store, self.deployment)
                 self._has_lived = checkpoint is not None
                 if checkpoint is not None:
@@ -190,6 +192,13 @@ class LiveModel:
             self._broken_off_at = now
             raise
 
+    def forget(self, now: datetime) -> None:
+        """Know no more who was forgotten since the last time."""
+        with self._lock:
+            # Between moments what is in memory is what was kept.
+            if forget_in_checkpoint(self._around.store, self.deployment) and self._loop is not None:
+                self._recover(now)
+
     def _recover(self, now: datetime) -> None:
         checkpoint = load_checkpoint(self._around.store, self.deployment)
         assert checkpoint is not None, "what lived was kept"  # noqa: S101
@@ -197,8 +206,9 @@ class LiveModel:
         self._workshop.close()
         self._workshop = self._new_workshop()
         self._go_on(checkpoint, now)
+        if self._broken_off_at is not None:
+            log.warning("a moment broke off and is lived again", extra={"model": self.deployment, "at": now})
         self._broken_off_at = None
-        log.warning("a moment broke off and is lived again", extra={"model": self.deployment, "at": now})
 
     def rest(self, idle_seconds: float) -> None:
         """Let the children go when nothing was asked of them for so long."""

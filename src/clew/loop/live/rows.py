@@ -77,6 +77,8 @@ class LiveRows:
         By key the labels of rows that are not in the history yet: the value, and when it came.
     corrected
         By key labels that changed after their row was judged: fits to come learn from the new one.
+    stand_ins
+        Keys of rows that stand where a forgotten person's stood.
     """
 
     def __init__(self, history: History) -> None:
@@ -84,6 +86,7 @@ class LiveRows:
         self.waiting: dict[Any, Waiting] = {}
         self.labels: dict[Any, tuple[Any, int]] = {}
         self.corrected: dict[Any, Any] = {}
+        self.stand_ins: set[Any] = set()
         self._keys: dict[Any, int] = {}
         self._key_of_id: dict[str, Any] = {}
         self._know_keys(0)
@@ -181,8 +184,7 @@ class LiveRows:
         added = self._append(table, rows, now)
         for key, row in zip(due, rows, strict=True):
             del self.waiting[key], self.labels[key]
-            for identity in row.ids:
-                self._key_of_id.pop(identity, None)
+            self.let_go(row.ids)
         return added
 
     def forget_old(self, now: datetime) -> None:
@@ -190,8 +192,12 @@ class LiveRows:
         dataset = self.declaration.dataset
         oldest = _microseconds(dataset.label_delay.before(now - KEPT_WITHOUT_LABEL))
         for key in [key for key, row in self.waiting.items() if row.event_time < oldest]:
-            for identity in self.waiting.pop(key).ids:
-                self._key_of_id.pop(identity, None)
+            self.let_go(self.waiting.pop(key).ids)
+
+    def let_go(self, ids: Iterable[str]) -> None:
+        """No label that names one of these answers counts any more."""
+        for identity in ids:
+            self._key_of_id.pop(identity, None)
 
     def n_unlabelled(self, now: datetime, grace: timedelta) -> int:
         """Rows whose label should be known since `grace`, and is not."""
@@ -218,7 +224,7 @@ class LiveRows:
         dataset = self.declaration.dataset
         keys = table.column(dataset.key).to_pylist()
         table = self._with_labels(table, keys)
-        there = set(keys)
+        there = {*keys, *self.stand_ins}
         missing = [ordinal for key, ordinal in self._keys.items() if key not in there]
         if not missing:
             return table
@@ -296,6 +302,11 @@ class LiveRows:
                 given.append(answer)
         return Added(start, len(self), answers)
 
+    def know_keys_anew(self) -> None:
+        """To be called when rows were replaced."""
+        self._keys.clear()
+        self._know_keys(0)
+
     def _know_keys(self, start: int) -> None:
         for ordinal, key in enumerate(self.keys(start, len(self)), start):
             self._keys[key] = ordinal
@@ -322,6 +333,7 @@ class LiveRows:
             "waiting": self.waiting,
             "labels": self.labels,
             "corrected": self.corrected,
+            "stand_ins": self.stand_ins,
         }
 
     @classmethod
@@ -339,6 +351,7 @@ class LiveRows:
         )
         rows = cls(history)
         rows.waiting, rows.labels, rows.corrected = state["waiting"], state["labels"], state["corrected"]
+        rows.stand_ins = state.get("stand_ins", set())
         rows._key_of_id = {identity: key for key, row in rows.waiting.items() for identity in row.ids}
         return rows
 

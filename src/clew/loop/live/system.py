@@ -12,8 +12,9 @@ from typing import TypeVar
 
 from clew.config import BudgetSettings
 from clew.entities import Param
-from clew.loop.live.checkpoints import all_positions
+from clew.loop.live.checkpoints import all_positions, behind_erasures
 from clew.loop.live.declared import note_declarations
+from clew.loop.live.forgetting import forget_in_checkpoint
 from clew.loop.live.model import LiveModel
 from clew.loop.live.surroundings import LiveStatus, Surroundings
 from clew.registry import audit_log, record_audit
@@ -71,6 +72,12 @@ class Live:
         """Move what every loop has read of the log into Parquet files of one model and day each."""
         consumed = list(all_positions(self._store).values())
         return compact(self._store, consumed=consumed, now=now)
+
+    def forget(self, now: datetime) -> None:
+        """Take whoever was forgotten out of the loops, also of models that the project no longer has."""
+        self._each(lambda model: model.forget(now))
+        for deployment in behind_erasures(self._store):
+            forget_in_checkpoint(self._store, deployment)
 
     def run_commands(self, now: datetime) -> int:
         """Carry out what people asked for; how much that was."""
