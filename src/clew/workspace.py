@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -17,22 +17,22 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
 import clew
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
-from clew.datasets import feature_names, from_frame, list_datasets, read_rows, read_source, take_snapshot
+from clew.datasets import feature_names, list_datasets, read_rows, read_source, take_snapshot
 from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
-from clew.errors import PackageError, ProjectError, UsageError, did_you_mean
+from clew.errors import NotFound, PackageError, ProjectError, UsageError, did_you_mean
+from clew.loop.appending import Appended, append_file
 from clew.loop.backtest import BacktestOptions, backtest
-from clew.loop.batch import BatchResult, predict_batch
+from clew.loop.batch import BatchResult, batch_destinations, predict_batch
 from clew.loop.fitter import Fitter, Thread
 from clew.loop.folders import by_name, folders_of_model
 from clew.loop.history import History
 from clew.loop.jobs import Job, handed_back, open_job, record, restarted
 from clew.loop.live.lived import lived
-from clew.loop.live.model import Surroundings
+from clew.loop.live.surroundings import Surroundings
 from clew.loop.live.system import Live
 from clew.loop.live.workshop import CapturedProject
 from clew.loop.originals import original_of
@@ -50,6 +50,7 @@ from clew.loop.result import (
     TryResult,
 )
 from clew.loop.run_change import RunChange, run_change
+from clew.loop.served_model import ServedModel
 from clew.loop.trace import touched, trace, version_name
 from clew.loop.trial import Trial, try_result
 from clew.loop.why import why
@@ -69,8 +70,8 @@ from clew.tracking import (
     this_owner,
 )
 from clew.tracking.children import variables_of_children
-from clew.tracking.sources import declared_sources, guessed_sources
 from clew.training import Child, Described
+from clew.training.declared_sources import declared_sources, guessed_sources
 
 Clock = Callable[[], datetime]
 
@@ -202,6 +203,24 @@ class Workspace:
         code = self._code_of(version, self.store.folder / "code") if allow_code else None
         return load_package(folder, code_folder=code, expected_digest=version.package)
 
+    def append(self, dataset: str, file: str, *, where: Path, actor: str, is_dry: bool = False) -> Appended:
+        """Add the rows of a file, named from `where`: see `clew.loop.appending.append_file`."""
+        path = str((where / file).resolve())
+        with self._child(_ignore, without={path}) as (child, tree, models):
+            return append_file(
+                self.store,
+                child,
+                models,
+                dataset,
+                Path(path),
+                named=file,
+                root=self.settings.root,
+                code=tree.id,
+                actor=actor,
+                now=self._clock(),
+                is_dry=is_dry,
+            )
+
     def predict_batch(
         self, name: str, source: str, destination: Path, *, where: Path, actor: str
     ) -> BatchResult:
@@ -216,6 +235,7 @@ class Workspace:
                 self._answering(stack, version),
                 source=source,
                 destination=destination,
+                inputs=[(source, where), *((each, self.settings.root) for each in self._known_sources())],
                 actor=actor,
                 clock=self._clock,
             )
@@ -370,12 +390,17 @@ class Workspace:
         return take_snapshot(self.store, dataset, table, source=source, code=code, now=self._clock())
 
     @contextmanager
-    def _child(self, on_progress: OnProgress) -> Iterator[tuple[Child, CodeTree, list[Described]]]:
+    def _child(
+        self, on_progress: OnProgress, without: Set[str] = frozenset()
+    ) -> Iterator[tuple[Child, CodeTree, list[Described]]]:
         """A child that runs the captured code, and what that code declares."""
         if self._target is None:
             raise ProjectError("No project is open here; name a file, such as: clew try model.py")
         on_progress(Progress(0.0, sentence="capturing the code"))
-        known, guessed = self._known_sources(), guessed_sources(self.settings.root, self._target.files)
+        known, guessed = (
+            self._known_sources() | without,
+            guessed_sources(self.settings.root, self._target.files),
+        )
         with ExitStack() as stack:
             child, tree = self._captured(stack, known | guessed)
             described = child.describe(self._target.files)
@@ -389,7 +414,13 @@ class Workspace:
 
     def _captured(self, stack: ExitStack, sources: set[str]) -> tuple[Child, CodeTree]:
         now = self._clock()
-        tree = capture_code(self.store, self.settings.root, exclude=sorted(sources), now=now)
+        tree = capture_code(
+            self.store,
+            self.settings.root,
+            exclude=sorted(sources),
+            written=batch_destinations(self.store),
+            now=now,
+        )
         folder = stack.enter_context(self.store.scratch("code"))
         materialise_code(self.store, tree.id, folder / "code")
         child = stack.enter_context(Child.start(folder / "code", self.settings.root, folder))
@@ -515,46 +546,25 @@ def open_records(
         yield Workspace(settings, store, None, clock)
 
 
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """A registered version that answers in this process, as scikit-learn's models do.
+@contextmanager
+def open_existing_records(
+    where: Path, *, clock: Clock = _wall_clock, environment: Mapping[str, str] | None = None
+) -> Iterator[Workspace]:
+    """As `open_records`, but make no store where there is none.
 
-    Attributes
-    ----------
-    name
-        The version, such as ``busy_hour@7``.
+    Raises
+    ------
+    NotFound
+        When nothing was ever recorded there.
     """
-
-    name: str
-    _model: LoadedModel
-
-    @property
-    def classes_(self) -> tuple[Any, ...] | None:
-        """The class of each column of `predict_proba`; None for numbers."""
-        return self._model.signature.classes
-
-    def predict(self, frame: Any) -> np.ndarray:
-        """Labels, or numbers, for the rows of a pandas or polars frame or a pyarrow table.
-
-        Raises
-        ------
-        DataError
-            When a feature is missing or of another kind than in training, naming column and rows.
-        """
-        return self._model.predict(from_frame(frame)).predicted
-
-    def predict_proba(self, frame: Any) -> np.ndarray:
-        """Probabilities, shape ``(n_rows, n_classes)``.
-
-        Raises
-        ------
-        UsageError
-            When the model gives none.
-        """
-        probabilities = self._model.predict(from_frame(frame)).probabilities
-        if probabilities is None:
-            raise UsageError(f"{self.name} answers without probabilities; ask predict().")
-        return probabilities
+    settings = load_settings(where, environment)
+    if settings.database is None and not settings.store.is_dir():
+        raise NotFound(
+            f"Nothing was recorded here yet: there is no {settings.store}."
+            " Go to the project's folder, or train first: clew try"
+        )
+    with open_records(where, clock=clock, environment=environment) as records:
+        yield records
 
 
 def load(name: str, *, project: str | Path = ".", allow_code: bool = False) -> ServedModel:
@@ -572,10 +582,11 @@ def load(name: str, *, project: str | Path = ".", allow_code: bool = False) -> S
     Raises
     ------
     NotFound
-        When there is no such version, naming those that exist.
+        When there is no such version, naming those that exist, or nothing was recorded there at all.
     PackageError
         When it needs code and may not bring it, or was damaged.
     """
-    with open_records(Path(project)) as records:
+    with open_existing_records(Path(project)) as records:
         version = records._version(name)
-        return ServedModel(version.name, records.load_model(version.name, allow_code=allow_code))
+        model = records.load_model(version.name, allow_code=allow_code)
+        return ServedModel(version.deployment, version.number, model)

@@ -40,7 +40,7 @@ def told(decision_or_finding: Decision | Finding) -> Notice | None:
 def kinds_of_decisions() -> set[str]:
     """Every kind that the loop's source writes out."""
     found: set[str] = set()
-    for path in Path(*clew.loop.__path__).glob("*.py"):
+    for path in Path(*clew.loop.__path__).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Decision":
                 found |= {str(arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant)}

@@ -27,6 +27,8 @@ class SmallStatus:
     metric: str
     value: float | None
     n: int
+    status: str = "running"
+    sentence: str = ""
 
 
 class SmallLive:

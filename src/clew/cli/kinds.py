@@ -20,6 +20,7 @@ _LOOKS = {
     "fit failed": Look("!", "alarm"),
     "ticket": Look("◆", "caution"),
     "accepted": Look("◆", "caution"),
+    "not live": Look("◆", "caution"),
     "unlearnable": Look("◆", "caution"),
     "promoted": Look("★", "good"),
     "first champion": Look("★", "good"),

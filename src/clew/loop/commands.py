@@ -17,13 +17,15 @@ from clew.errors import AliasMoved, ClewError, NotFound, StoreBusy, StoreError, 
 from clew.registry import aliases, audit_log, get_version, list_versions, record_audit
 from clew.registry.alias_moves import move_alias_within
 from clew.registry.routes import get_route, move_route
-from clew.storage import Reader, Store
+from clew.storage import Reader, Store, Transaction
 
 log = logging.getLogger("clew.loop")
 
 Verb: TypeAlias = Literal["promote", "rollback", "pause", "resume", "retrain", "retire"]
 VERBS: tuple[str, ...] = get_args(Verb)
 Status: TypeAlias = Literal["waiting", "done", "refused"]
+LiveStage: TypeAlias = Literal["running", "paused", "retired"]
+STATUS_SET_BY: dict[str, LiveStage] = {"pause": "paused", "resume": "running", "retire": "retired"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +153,14 @@ def _refusal(error: ClewError) -> Json:
 def execute_here(store: Store, identity: str, now: datetime) -> Command:
     """Carry a command out on the records alone, when no system runs that would.
 
-    The next ``clew up`` goes on from what it finds. ``retrain`` has to wait for it.
+    The next ``clew up`` goes on from what it finds. ``retrain`` has to wait for it, unless it cannot be.
     """
     command = outcome(store, identity)
-    if command.status != "waiting" or command.verb == "retrain":
+    with store.read() as reader:
+        is_retired = status_of(reader, command.deployment) == "retired"
+    if command.status != "waiting" or (command.verb == "retrain" and not is_retired):
         return command
-    return carry_out(store, command, lambda each: _act_on_records(store, each, now), now)
+    return carry_out(store, command, lambda each: act_on_records(store, each, now), now)
 
 
 def preview(store: Store, verb: str, deployment: str, arguments: Mapping[str, Any]) -> str:
@@ -167,6 +171,7 @@ def preview(store: Store, verb: str, deployment: str, arguments: Mapping[str, An
     ClewError
         As carrying it out would.
     """
+    refuse_what_cannot_be(store, verb, deployment, arguments)
     ending = rollout_to_end(store, verb, deployment, arguments)
     if ending is not None:
         return f"the rollout of version {ending} of {deployment} would end, and its champion stay"
@@ -176,7 +181,71 @@ def preview(store: Store, verb: str, deployment: str, arguments: Mapping[str, An
     with store.read() as reader:
         route = get_route(reader, deployment)
     answering = f"version {route.champion}" if route and route.champion else "nobody"
-    return f"{verb} of {deployment}, for which {answering} answers now"
+    return {
+        "pause": f"{deployment} would be left alone, without retrains and releases; {answering} answers on",
+        "resume": f"{deployment} would be looked after again; {answering} answers for it",
+        "retrain": f"a candidate of {deployment} would be fitted at the next look; {answering} answers",
+        "retire": f"nobody would answer for {deployment} any more; {answering} does now",
+    }[verb]
+
+
+def status_of(reader: Reader, deployment: str) -> LiveStage:
+    """Whether a deployment is looked after, left alone, or out of service."""
+    route = get_route(reader, deployment)
+    if route is not None and route.stage == "retired":
+        return "retired"
+    return "paused" if is_paused(reader, deployment) else "running"
+
+
+def status_after(verb: str, deployment: str, status: LiveStage) -> LiveStage:
+    """Where a deployment stands after a command, which may be given with or without a running system.
+
+    Raises
+    ------
+    UsageError
+        When it is retired: only ``promote`` brings it back, as somebody must say who answers.
+
+    Examples
+    --------
+    >>> status_after("pause", "churn", "running"), status_after("promote", "churn", "retired")
+    ('paused', 'running')
+    >>> status_after("promote", "churn", "paused")
+    'paused'
+    """
+    if status == "retired" and verb == "retire":
+        raise UsageError(f"{deployment!r} is retired already: nobody answers for it.")
+    if status == "retired" and verb != "promote":
+        raise UsageError(
+            f"{deployment!r} is retired: nobody answers for it or looks after it, so there is nothing to"
+            f" {verb}. Put a version in office first: clew promote {deployment} VERSION --reason '…'"
+        )
+    if status == "retired":
+        return "running"
+    return STATUS_SET_BY.get(verb, status)
+
+
+def refuse_what_cannot_be(store: Store, verb: str, deployment: str, arguments: Mapping[str, Any]) -> None:
+    """Raise before anything is done what carrying a command out would raise.
+
+    Raises
+    ------
+    UsageError, NotFound, AliasMoved
+        As `status_after`, `version_to_promote` and `champion_as_expected` do.
+    """
+    with store.read() as reader:
+        status_after(verb, deployment, status_of(reader, deployment))
+    ends_rollout = rollout_to_end(store, verb, deployment, arguments) is not None
+    if verb in ("promote", "rollback") and not ends_rollout:
+        version_to_promote(store, verb, deployment, arguments)
+    else:
+        champion_as_expected(store, deployment, arguments)
+
+
+def has_begun(store: Store, command: Command) -> bool:
+    """Whether a command did something before it broke off: it is finished then, whatever it finds."""
+    if champion_moved_by(store, command) or rollout_ended_by(store, command):
+        return True
+    return _recorded(store, command, command.verb) is not None
 
 
 def is_paused(reader: Reader, deployment: str) -> bool:
@@ -197,24 +266,40 @@ def rollout_to_end(store: Store, verb: str, deployment: str, arguments: Mapping[
 
 def rollout_ended_by(store: Store, command: Command) -> int | None:
     """The candidate whose rollout a command ended before it broke off; None when it ended none."""
-    ends = (e for e in audit_log(store, command.deployment, limit=None) if e.action == "end rollout")
-    newest = next(ends, None)
-    is_by_it = newest is not None and newest.evidence.get("command") == command.id
-    return int(newest.evidence["version"]) if newest is not None and is_by_it else None
+    ended = _recorded(store, command, "end rollout")
+    return None if ended is None else int(ended.evidence["version"])
 
 
 def newest_champion_move(store: Store, deployment: str) -> AuditEntry | None:
     """How the champion moved last; None when it never did."""
-    moves = (entry for entry in audit_log(store, deployment, limit=None) if entry.action == "move champion")
-    return next(moves, None)
+    return next(iter(audit_log(store, deployment, 1, action="move champion")), None)
 
 
 def champion_moved_by(store: Store, command: Command) -> tuple[int, int | None] | None:
     """Whom a command put in office before it broke off, and who was it before; None when it moved nobody."""
-    newest = newest_champion_move(store, command.deployment)
-    if newest is None or newest.evidence.get("command") != command.id:
-        return None
-    return newest.evidence["to"], newest.evidence["from"]
+    move = _recorded(store, command, "move champion")
+    return None if move is None else (move.evidence["to"], move.evidence["from"])
+
+
+def record_status(store: Store, command: Command, now: datetime) -> None:
+    """Write into the audit log that a person paused, resumed, retired or wants to retrain; once a command."""
+    if _recorded(store, command, command.verb) is not None:
+        return
+    with store.write() as tx:
+        _record(tx, command, now)
+
+
+def _record(tx: Transaction, command: Command, now: datetime) -> None:
+    record_audit(
+        tx, now=now, actor=command.actor, action=command.verb, subject=command.deployment,
+        reason=command.reason, evidence={"command": command.id},
+    )  # fmt: skip
+
+
+def _recorded(store: Store, command: Command, action: str) -> AuditEntry | None:
+    """The newest act of this kind on the deployment, when it was this command's."""
+    newest = next(iter(audit_log(store, command.deployment, 1, action=action)), None)
+    return newest if newest is not None and newest.evidence.get("command") == command.id else None
 
 
 def version_to_promote(
@@ -258,14 +343,19 @@ def champion_as_expected(store: Store, deployment: str, arguments: Mapping[str, 
     champion = aliases(store, deployment).get("champion")
     expected = arguments.get("expected", champion)
     if expected != champion:
-        raise AliasMoved(deployment, "champion", expected, champion)
+        newest = newest_champion_move(store, deployment)
+        mover = f"by {newest.actor} at {newest.at:%Y-%m-%d %H:%M} UTC ({newest.reason})" if newest else ""
+        raise AliasMoved(deployment, "champion", expected, champion, mover)
     return champion
 
 
 def moved_sentence(deployment: str, number: int, before: int | None) -> Json:
     """What came of a command that moved the champion."""
-    after = "" if before is None else f", after version {before}"
-    sentence = f"the champion of {deployment} is version {number} now{after}"
+    sentence = f"the champion of {deployment} is version {number} now"
+    if before == number:
+        sentence = f"version {number} answers for {deployment} again"
+    elif before is not None:
+        sentence += f", after version {before}"
     return {"sentence": sentence, "version": number, "before": before}
 
 
@@ -293,45 +383,58 @@ def _champion_before(store: Store, deployment: str, champion: int | None) -> int
     )
 
 
-def _act_on_records(store: Store, command: Command, now: datetime) -> Json:
-    deployment, evidence = command.deployment, {"command": command.id}
+def act_on_records(store: Store, command: Command, now: datetime) -> Json:
+    """Do what a command says where no loop lives: move the records that the loop goes on from.
+
+    Raises
+    ------
+    ClewError
+        When it cannot be, as `refuse_what_cannot_be` says, or needs a loop that lives.
+    """
+    deployment = command.deployment
+    if _recorded(store, command, command.verb) is None and champion_moved_by(store, command) is None:
+        refuse_what_cannot_be(store, command.verb, deployment, command.arguments)
     ending = rollout_to_end(store, command.verb, deployment, command.arguments)
     if ending is not None:
         raise UsageError(
-            f"Version {ending} of {deployment!r} is being rolled out, and no system runs that could end that."
+            f"Version {ending} of {deployment!r} is being rolled out, and no loop lives that could end that."
             f" Start it first: clew up; or say which version is to be champion: --to N."
         )
-    if command.verb in ("promote", "rollback"):
-        number, before = champion_moved_by(store, command) or version_to_promote(
-            store, command.verb, deployment, command.arguments
-        )
-        with store.write() as tx:
-            move_alias_within(
-                tx,
-                deployment,
-                "champion",
-                number,
-                expected=before,
-                actor=command.actor,
-                reason=command.reason,
-                evidence=evidence | {"verb": command.verb},
-                now=now,
-            )
-            move_route(tx, Route(deployment, 0, number), now, actor=command.actor, reason=command.reason)
-        return moved_sentence(deployment, number, before)
-    champion_as_expected(store, deployment, command.arguments)
-    status = {"pause": "paused", "resume": "running", "retire": "retired"}[command.verb]
+    is_move = command.verb in ("promote", "rollback")
+    return (_move_champion if is_move else _move_status)(store, command, now)
+
+
+def _move_champion(store: Store, command: Command, now: datetime) -> Json:
+    deployment = command.deployment
+    number, before = champion_moved_by(store, command) or version_to_promote(
+        store, command.verb, deployment, command.arguments
+    )
+    evidence = {"command": command.id, "verb": command.verb}
+    about = {"actor": command.actor, "reason": command.reason}
     with store.write() as tx:
-        tx.update("checkpoints", {"deployment": deployment}, {"status": status})
-        there = get_route(tx, deployment)
-        if command.verb == "retire":
+        after = status_after(command.verb, deployment, status_of(tx, deployment))
+        tx.update("checkpoints", {"deployment": deployment}, {"status": after})
+        move_alias_within(
+            tx, deployment, "champion", number, expected=before, evidence=evidence, now=now, **about
+        )
+        move_route(tx, Route(deployment, 0, number), now, **about)
+    return moved_sentence(deployment, number, before)
+
+
+def _move_status(store: Store, command: Command, now: datetime) -> Json:
+    deployment, is_done = command.deployment, _recorded(store, command, command.verb) is not None
+    with store.write() as tx:
+        status = status_of(tx, deployment)
+        if is_done:
+            return {"sentence": f"{deployment} is {status}"}
+        after = status_after(command.verb, deployment, status)
+        tx.update("checkpoints", {"deployment": deployment}, {"status": after})
+        if after == "retired":
+            there = get_route(tx, deployment)
             retired = Route(deployment, 0, there.champion if there else None, stage="retired")
             move_route(tx, retired, now, actor=command.actor, reason=command.reason)
-        record_audit(
-            tx, now=now, actor=command.actor, action=command.verb, subject=deployment, reason=command.reason,
-            evidence=evidence,
-        )  # fmt: skip
-    return {"sentence": f"{deployment} is {status}"}
+        _record(tx, command, now)
+    return {"sentence": f"{deployment} is {after}"}
 
 
 def _command(row: Mapping[str, Any]) -> Command:

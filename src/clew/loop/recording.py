@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from clew.config import NotificationSettings
 from clew.entities import Decision
 from clew.loop.standing import FittedModel
-from clew.storage import Transaction, link
+from clew.notifications import tell
+from clew.storage import Reader, Store, Transaction, link
 
 
 def free_number(tx: Transaction, deployment: str, sequence: int, decision: Decision) -> int:
@@ -20,8 +25,31 @@ def free_number(tx: Transaction, deployment: str, sequence: int, decision: Decis
         decision.sentence,
     ):
         return sequence
-    [newest] = tx.find("decisions", {"deployment": deployment}, ["-sequence"], limit=1)
-    return int(newest["sequence"]) + 1
+    newest = newest_decision(tx, deployment)
+    return sequence if newest is None else int(newest["sequence"]) + 1
+
+
+def newest_decision(reader: Reader, deployment: str) -> Mapping[str, Any] | None:
+    """The row of what was decided last; None before anything was."""
+    return next(iter(reader.find("decisions", {"deployment": deployment}, ["-sequence"], limit=1)), None)
+
+
+def store_decision(
+    store: Store,
+    notifications: NotificationSettings,
+    deployment: str,
+    sequence: int,
+    decision: Decision,
+    *,
+    about: FittedModel | None = None,
+    champion: FittedModel | None = None,
+) -> int:
+    """Store a decision of a running model together with what people are told of it; the number it got."""
+    with store.write() as tx:
+        number = free_number(tx, deployment, sequence, decision)
+        identity = record_decision(tx, deployment, number, decision, about=about, champion=champion)
+        tell(tx, notifications, decision, deployment=deployment, identity=identity, now=decision.at)
+    return number
 
 
 def record_decision(

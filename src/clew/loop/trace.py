@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from clew.entities import Json
-from clew.errors import NotFound
+from clew.errors import NotFound, did_you_mean
 from clew.loop.prediction_thread import answers_node, is_prediction_id, prediction_node
 from clew.loop.result import ThreadNode
 from clew.storage import Reader, Store, Where
@@ -109,9 +109,23 @@ def version_name(reader: Reader, reference: str) -> str:
     wanted = alias["number"] if alias is not None else number
     known = [row["number"] for row in reader.find("versions", {"deployment": deployment}, ["number"])]
     if not str(wanted).isdecimal() or int(wanted) not in known:
-        there = f"it has versions {', '.join(map(str, known))}" if known else "it has no versions"
-        raise NotFound(f"{deployment!r} has no version {number!r}; {there}. See: clew models list")
+        raise NotFound(_no_version(reader, deployment, number, known))
     return f"{deployment}@{int(wanted)}"
+
+
+def _no_version(reader: Reader, deployment: str, number: str, known: list[int]) -> str:
+    if not known:
+        live = {row["name"] for row in reader.find("deployments", {"kind": "live"})}
+        names = sorted({row["deployment"] for row in reader.find("versions")} & live)
+        there = did_you_mean(deployment, names) if names else "Train one with: clew try"
+        return f"There is no model {deployment!r} with a version. {there}"
+    there = f"it has versions {', '.join(map(str, known))}"
+    if number == "champion":
+        return (
+            f"{deployment!r} has no champion yet; {there}. Name one, such as '{deployment}@{known[-1]}', or"
+            " make a champion with: clew up"
+        )
+    return f"{deployment!r} has no version {number!r}; {there}. See: clew models list"
 
 
 def newest_version(reader: Reader, name: str) -> str | None:

@@ -14,6 +14,7 @@ TOLD_DECISIONS: dict[str, NoticeLevel] = {
     "page": "page",
     "accepted": "ticket",
     "unlearnable": "ticket",
+    "not live": "ticket",
     "source failed": "ticket",
     "first champion": "loop",
     "fit failed": "loop",

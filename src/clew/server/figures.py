@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
@@ -21,6 +21,8 @@ from clew.serving.figures_file import BUCKETS_SECONDS, VersionFigures, WorkerFig
 
 if TYPE_CHECKING:
     from clew.storage import Store
+
+K = TypeVar("K")
 
 STALE_SECONDS = 15.0
 """A file that was not replaced for so long was left by a worker that is no more."""
@@ -43,6 +45,29 @@ class Lately:
     p50: float | None = None
     p99: float | None = None
     log_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionLately:
+    """What a version did in the last minute, over all workers.
+
+    Attributes
+    ----------
+    beside_per_second
+        Rows that it was asked about as a shadow, whose answers no caller saw.
+    errors
+        Rows that it failed to answer, as a shadow too.
+    seconds_per_row
+        What its model took for a row; None when it was asked about none.
+    """
+
+    version: int
+    requests_per_second: float
+    beside_per_second: float
+    errors: int
+    p50: float | None
+    p99: float | None
+    seconds_per_row: float | None
 
 
 def living_figures(store: Store) -> list[WorkerFigures]:
@@ -68,25 +93,65 @@ class Recent:
 
     def lately(self) -> dict[str, Lately]:
         """By model; shadows are left out, since they answer nobody."""
-        if not self._readings:
-            return {}
-        (began, before), (ended, now) = self._readings[0], self._readings[-1]
-        grown: dict[str, list[VersionFigures]] = {}
-        for worker, figures in now.items():
-            earlier = before[worker].versions if worker in before else {}
-            for name, version in figures.versions.items():
-                grown.setdefault(version.deployment, []).append(_growth(version, earlier.get(name)))
-        waiting = sum(figures.log_bytes for figures in now.values()) if now else None
+        seconds, grown = self._seconds(), self._grown()
+        waiting = sum(figures.log_bytes for figures in self._readings[-1][1].values()) if grown else None
         return {
             deployment: Lately(
-                requests_per_second=sum(v.n_requests for v in each) / max(ended - began, 1.0),
+                requests_per_second=sum(v.n_requests for v in each) / seconds,
                 errors=sum(v.errors.get(FAILED, 0) for v in each),
                 p50=quantile(_summed(each), 0.5),
                 p99=quantile(_summed(each), 0.99),
                 log_bytes=waiting,
             )
-            for deployment, each in grown.items()
+            for deployment, each in _by(grown, lambda figures: figures.deployment).items()
         }
+
+    def lately_by_version(self) -> dict[str, list[VersionLately]]:
+        """By model its versions that were asked anything, as shadows too."""
+        seconds, found = self._seconds(), dict[str, list[VersionLately]]()
+        for (deployment, version), each in sorted(_by(self._grown(), _name_of).items()):
+            n_rows, n_beside = (sum(getattr(v, name) for v in each) for name in ("n_rows", "n_beside"))
+            errors = sum(v.errors.get(FAILED, 0) for v in each)
+            if not n_rows + n_beside + errors:
+                continue
+            of_version = VersionLately(
+                version=version,
+                requests_per_second=sum(v.n_requests for v in each) / seconds,
+                beside_per_second=n_beside / seconds,
+                errors=errors,
+                p50=quantile(_summed(each), 0.5),
+                p99=quantile(_summed(each), 0.99),
+                seconds_per_row=sum(v.model_seconds for v in each) / max(n_rows + n_beside, 1),
+            )
+            found.setdefault(deployment, []).append(of_version)
+        return found
+
+    def _seconds(self) -> float:
+        return max(self._readings[-1][0] - self._readings[0][0], 1.0) if self._readings else 1.0
+
+    def _grown(self) -> list[VersionFigures]:
+        """What each version did on each worker since the oldest reading that is kept."""
+        if not self._readings:
+            return []
+        before, now = self._readings[0][1], self._readings[-1][1]
+        return [
+            _growth(version, before[worker].versions.get(name) if worker in before else None)
+            for worker, figures in now.items()
+            for name, version in figures.versions.items()
+        ]
+
+
+def _by(
+    figures: Iterable[VersionFigures], key: Callable[[VersionFigures], K]
+) -> dict[K, list[VersionFigures]]:
+    groups: dict[K, list[VersionFigures]] = {}
+    for each in figures:
+        groups.setdefault(key(each), []).append(each)
+    return groups
+
+
+def _name_of(figures: VersionFigures) -> tuple[str, int]:
+    return figures.deployment, figures.version
 
 
 def quantile(latency: Sequence[int], share: float) -> float | None:
@@ -118,6 +183,9 @@ def _growth(now: VersionFigures, before: VersionFigures | None) -> VersionFigure
         now.deployment,
         now.version,
         n_requests=now.n_requests - before.n_requests,
+        n_rows=now.n_rows - before.n_rows,
+        n_beside=now.n_beside - before.n_beside,
+        model_seconds=now.model_seconds - before.model_seconds,
         latency=[n - was for n, was in zip(now.latency, before.latency, strict=True)],
         errors={kind: n - before.errors.get(kind, 0) for kind, n in now.errors.items()},
     )
@@ -143,6 +211,12 @@ _OF_WORKERS = (
     ("clew_worker_in_flight_requests", "gauge", "n_in_flight", "Requests that wait or are being answered."),
     ("clew_worker_requests", "counter", "n_requests", "Requests that came, answered or not."),
     ("clew_worker_labels", "counter", "n_labels", "Labels that were accepted."),
+    (
+        "clew_worker_labels_of_unknown_classes",
+        "counter",
+        "n_unknown_classes",
+        "Labels that were accepted, of a class that the champion never saw.",
+    ),
     ("clew_worker_generation", "gauge", "generation", "The routes that a worker answers by."),
     ("clew_log_bytes", "gauge", "log_bytes", "Of the prediction log, not compacted yet."),
     ("clew_log_failures", "counter", "n_log_failures", "Times the prediction log could not be written."),

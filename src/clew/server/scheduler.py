@@ -23,7 +23,7 @@ from clew.server.clock import Clock
 from clew.server.figures import Recent, living_figures
 from clew.server.live import Bell, LiveSystem
 from clew.server.measures import LoopMeasures
-from clew.server.status import STATUS_FILE
+from clew.server.status import STATUS_FILE, TOLD_OF_MODELS
 from clew.storage import Store
 
 log = logging.getLogger("clew.server")
@@ -211,13 +211,19 @@ class Scheduler:
         now = self.clock.now()
         with self._in_loop():
             told = {
-                each.deployment: {"metric": each.metric, "value": each.value, "n": each.n}
+                each.deployment: {name: getattr(each, name) for name in TOLD_OF_MODELS}
                 for each in self._live.status(now)
             }
             due = self._live.next_due
         self._recent.add(living_figures(self.store), time.monotonic())
-        lately, trouble = self._recent.lately(), self.clock.trouble
-        facts = {"at": now, "clock_trouble": trouble, "next_due": due, "models": told, "lately": lately}
+        facts = {
+            "at": now,
+            "clock_trouble": self.clock.trouble,
+            "next_due": due,
+            "models": told,
+            "lately": self._recent.lately(),
+            "lately_by_version": self._recent.lately_by_version(),
+        }
         fresh = self._run / f"{STATUS_FILE}.new"
         fresh.write_bytes(msgspec.json.encode(facts))
         fresh.replace(self._run / STATUS_FILE)

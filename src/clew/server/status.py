@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from clew.entities import Route
+from clew.loop.acts import acts_of_people
 from clew.loop.commands import is_paused
+from clew.loop.recording import newest_decision
 from clew.registry.routes import list_routes
 from clew.server.clock import read_clock
-from clew.server.figures import Lately, living_figures
+from clew.server.figures import Lately, VersionLately, living_figures
 from clew.server.presence import Presence, running_up
 
 if TYPE_CHECKING:
@@ -27,10 +29,13 @@ if TYPE_CHECKING:
 
 STATUS_FILE = "status.json"
 
+TOLD_OF_MODELS = ("metric", "value", "n", "status", "sentence")
+"""What the loop writes of each model into that file."""
+
 
 @dataclass(frozen=True, slots=True)
 class LastDecision:
-    """What the loop decided last."""
+    """What the loop decided last, or a person did after that."""
 
     id: str
     at: datetime
@@ -45,11 +50,16 @@ class ModelLine:
     Attributes
     ----------
     version, stage, candidate, share
-        Of its route: who answers, and how far a rollout is.
+        Of its route: who answers, and how far a rollout is. The stage ``waits`` is that of a model that
+        could not go live or go on, or that waits for a person.
+    waits_for
+        What it waits for, in a sentence; empty when for nothing.
     metric, value, n
         The metric of late, over `n` matured rows; None while the loop knows none.
     lately
         Requests of the last minute; None when nothing runs.
+    versions
+        The same by version, of those that were asked anything.
     """
 
     deployment: str
@@ -63,6 +73,8 @@ class ModelLine:
     n: int
     last_decision: LastDecision | None
     lately: Lately | None
+    waits_for: str = ""
+    versions: tuple[VersionLately, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +142,13 @@ def _line(
     route = route or Route(name, 0, None)
     of_loop = told.get("models", {}).get(name, {})
     lately = told.get("lately", {}).get(name)
+    waits_for = of_loop.get("sentence") or ""
+    stage = "not live" if not route.generation else route.stage
+    versions = told.get("lately_by_version", {}).get(name, []) if is_up else []
     return ModelLine(
         deployment=name,
         version=route.champion,
-        stage="not live" if not route.generation else route.stage,
+        stage="waits" if waits_for and stage != "retired" else stage,
         candidate=route.candidate,
         share=route.share,
         is_paused=is_paused(reader, name),
@@ -142,12 +157,19 @@ def _line(
         n=of_loop.get("n", 0),
         last_decision=_last_decision(reader, name),
         lately=Lately(**lately) if lately and is_up else None,
+        waits_for=waits_for,
+        versions=tuple(VersionLately(**each) for each in versions),
     )
 
 
 def _last_decision(reader: Reader, deployment: str) -> LastDecision | None:
-    newest = reader.find("decisions", {"deployment": deployment}, ["-sequence"], limit=1)
-    return next((LastDecision(r["id"], r["at"], r["kind"], r["sentence"]) for r in newest), None)
+    newest, acts = newest_decision(reader, deployment), acts_of_people(reader, deployment)
+    if acts and (newest is None or acts[-1].at > newest["at"]):
+        act = acts[-1]
+        return LastDecision(f"audit/{act.row}", act.at, act.kind, act.sentence)
+    if newest is None:
+        return None
+    return LastDecision(newest["id"], newest["at"], newest["kind"], newest["sentence"])
 
 
 def _workers(store: Store) -> tuple[WorkerLine, ...]:

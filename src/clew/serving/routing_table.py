@@ -47,9 +47,18 @@ class Served:
             )
         if self.champion is not None:
             return self.champion
-        waiting = self.failure or "it waits for its first champion: training, gate and rollout of version 1"
+        waiting = self.failure or self._waits_for()
         raise Refused(
             503, "MODEL_NOT_READY", f"The model {self.name!r} cannot answer yet: {waiting}.", headers=LATER
+        )
+
+    def _waits_for(self) -> str:
+        if self.route is None:
+            return "it waits for its first champion: training, gate and rollout of version 1"
+        # Only a first version that the gate failed leaves a route on which nobody answers.
+        return (
+            "its first version failed the gate, and it waits for a person to say who answers: clew why"
+            f" {self.name}, then clew promote {self.name} VERSION --reason '…'"
         )
 
 

@@ -28,6 +28,7 @@ PACK = b"CLWPACK"
 _NOT_NEEDS = ("audit",)
 _LEAVES = (
     ("snapshots", "parts"),
+    ("snapshots", "keys"),
     ("folder_snapshots", "manifest"),
     ("folder_snapshots", "packs"),
     ("log_parts", "object_digest"),

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-STORE_VERSION = 9
+STORE_VERSION = 6
 
 
 def stored_time(moment: datetime) -> str:
@@ -174,6 +174,7 @@ datasets = Table(
     _json("declaration"),
     _text("code"),
     _time("created_at", nullable=False),
+    _json("schemas"),
 )
 snapshots = Table(
     "snapshots",
@@ -192,6 +193,7 @@ snapshots = Table(
     _integer("format", nullable=False),
     _json("blocks"),
     _json("cuts"),
+    _json("keys"),
     Index("snapshots_by_id", "id"),
 )
 snapshot_log = Table(

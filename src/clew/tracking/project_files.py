@@ -1,7 +1,7 @@
 """Which files are a project's code: as git sees them, or as a walk finds them.
 
 What is left out is left out for a reason that a user can read. Secrets never count as code, and neither
-do declared data sources: these are kept by snapshots.
+do declared data sources: these are kept by snapshots. What Clew wrote itself counts only where git tracks it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clew.errors import ProjectError
+from clew.tracking.ignore_files import IgnoreRule, is_left_out, rules_of
 
 MOST_FILES = 10_000
 DATA = "is a declared data source"
@@ -25,7 +26,10 @@ IGNORED_FOLDERS = {
     ".clew", ".git", ".hg", ".idea", ".ipynb_checkpoints", ".mypy_cache", ".nox", ".pytest_cache",
     ".ruff_cache", ".svn", ".tox", ".venv", ".vscode", "__pycache__", "node_modules",
 }  # fmt: skip
-IGNORED_NAMES = ("*.pyc", "*.pyo", ".DS_Store")
+IGNORED_NAMES = ("*.log", "*.pyc", "*.pyo", ".DS_Store", ".*.part", "nohup.out")
+# How a report of Clew says in its head who wrote it.
+_REPORT_MARK = b'<meta name="generator" content="clew '
+_HEAD_BYTES = 4096
 SECRET_FOLDERS = {".aws", ".gnupg", ".ssh"}
 SECRET_NAMES = (
     ".env*", ".git-credentials", ".htpasswd", ".netrc", ".pgpass", ".pypirc", "credentials.json",
@@ -68,7 +72,10 @@ class ProjectFiles:
 
 
 def list_project_files(
-    root: Path, exclude: Sequence[str] = (), not_project: Sequence[Path] = ()
+    root: Path,
+    exclude: Sequence[str] = (),
+    not_project: Sequence[Path] = (),
+    written: Sequence[str] = (),
 ) -> ProjectFiles:
     """The files below `root` that are code.
 
@@ -78,6 +85,8 @@ def list_project_files(
         Declared data sources: paths or globs relative to `root`, or absolute.
     not_project
         Folders below `root` that are not the project's, such as the store.
+    written
+        Files that Clew wrote, such as the answers of a batch: left out unless git tracks them.
 
     Raises
     ------
@@ -94,7 +103,9 @@ def list_project_files(
     untracked = _without_ignored(git.untracked if git else _walk(root, other), other)
     if len(tracked) + len(untracked) > MOST_FILES:
         raise _too_many(root)
+    outputs = {path for name in written if (path := _below(root, name))}
     reasons = {path: reason for path in (*tracked, *untracked) if (reason := _refused(path, excluded))}
+    reasons |= {path: "was written by Clew" for path in untracked if _is_output(root, path, outputs)}
     reasons |= dict.fromkeys(folders, DATA)
     kept, kept_untracked = (
         tuple(sorted(path for path in paths if path not in reasons)) for paths in (tracked, untracked)
@@ -172,13 +183,18 @@ def _walk(root: Path, other: set[str]) -> list[str]:
     return found
 
 
-def _files_below(folder: Path, root: Path, other: set[str]) -> Iterator[str]:
+def _files_below(
+    folder: Path, root: Path, other: set[str], rules: tuple[IgnoreRule, ...] = ()
+) -> Iterator[str]:
+    rules += rules_of(folder, "" if folder == root else f"{os.path.relpath(folder, root)}/")
     for entry in _entries(folder):
-        path = os.path.relpath(entry.path, root)
-        if not entry.is_dir(follow_symlinks=False):
+        path, is_folder = os.path.relpath(entry.path, root), entry.is_dir(follow_symlinks=False)
+        if is_left_out(path, is_folder, rules):
+            continue
+        if not is_folder:
             yield path
         elif entry.name not in IGNORED_FOLDERS and path not in other and not _is_environment(entry.path):
-            yield from _files_below(Path(entry.path), root, other)
+            yield from _files_below(Path(entry.path), root, other, rules)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -223,6 +239,18 @@ def _refused(path: str, excluded: set[str]) -> str | None:
     if path in excluded or any(folder in excluded for folder in _folders_of(path)):
         return DATA
     return None
+
+
+def _is_output(root: Path, path: str, outputs: set[str]) -> bool:
+    return path in outputs or (path.endswith((".html", ".htm")) and _is_report(root / path))
+
+
+def _is_report(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return _REPORT_MARK in opened.read(_HEAD_BYTES)
+    except OSError:
+        return False  # whoever reads it as code says what is wrong with it
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

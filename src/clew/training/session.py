@@ -150,8 +150,10 @@ class Child:
         reply = self._surely(lambda: self._call("The child", request, self._limits(DESCRIBE_LIMIT)))
         return bytes(reply.buffers[0])
 
-    def table(self, file: str, dataset: str, text: Collection[str] = ()) -> pa.Table:
-        """What the function of `dataset` returns for its source as it is now.
+    def table(
+        self, file: str, dataset: str, text: Collection[str] = (), source: str | None = None
+    ) -> pa.Table:
+        """What the function of `dataset` returns for its source as it is now, or for the file `source`.
 
         `text` names columns that are text in a CSV whatever they look like, such as those declared
         ``string`` by an earlier snapshot.
@@ -167,6 +169,7 @@ class Child:
 
         path = self._new_file("table")
         request = {"verb": "table", "file": file, "dataset": dataset, "path": str(path), "text": list(text)}
+        request |= {"source": source} if source is not None else {}
         self._surely(lambda: self._call(f"{dataset}()", request, self._limits(TABLE_LIMIT)))
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
             table = reader.read_all()

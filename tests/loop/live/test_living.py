@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from scipy.stats import binom
 
 from clew.errors import StoreError
 from clew.loop.cleaning import clean
-from clew.loop.commands import preview
+from clew.loop.commands import Command, ask, execute_here, preview
 from clew.loop.trace import touched, trace
 from clew.loop.why import why
 from clew.monitoring import list_findings
@@ -303,10 +304,60 @@ def test_people_steer_a_running_model(tmp_path: Path) -> None:
         assert life.client.post(f"/predict/{MODEL}", json=life.rows_of(life.now)[:1]).status_code == 410
         life.live.advance(life.now + 30 * DAY)
         assert life.client.post(f"/predict/{MODEL}", json=life.rows_of(life.now)[:1]).status_code == 410
+        for verb in ("pause", "resume", "retrain", "rollback"):
+            assert "'learner' is retired" in life.tell(verb).result["message"]
+        assert life.status().status == "retired"
         assert life.tell("promote", version=1, reason="back").status == "done"
+        assert life.status().status == "running"
         assert {answer["version"] for answer in life.ask(life.rows_of(life.now - DAY))} == {1}
         people = [entry for entry in audit_log(life.store, MODEL) if entry.actor == "ana"]
         assert {entry.reason for entry in people} >= {"new stations", "complaints", "replaced", "back"}
+
+
+def test_what_people_say_while_nothing_runs_is_what_the_loop_goes_on_with(tmp_path: Path) -> None:
+    table = flipped_at_day(200, n_days=80)
+    root = project(tmp_path / "project", before(table, START), LEARNER)
+
+    def tell_records(verb: str, now: datetime, **arguments: int) -> Command:
+        with open_records(root) as records:
+            return execute_here(
+                records.store, ask(records.store, verb, MODEL, arguments, "ana", "so", now), now
+            )
+
+    with living(root, table, START) as life:
+        while not life.of_kind("promoted"):
+            life.days(1)
+        now, second = life.now, life.status().version
+    assert tell_records("rollback", now).result["version"] == 1
+    with living(root, table, START, now=now) as life:
+        assert (life.status().version, life.status().status) == (1, "running")
+        life.days(6)
+        assert life.status().version != second, "what was rolled back came back by itself"
+        now = life.now
+    assert tell_records("retire", now).status == "done"
+    assert tell_records("promote", now, version=1).status == "done"
+    with living(root, table, START, now=now) as life:
+        assert life.status().status == "running"
+        assert {answer["version"] for answer in life.ask(life.rows_of(life.now - DAY))} == {1}
+
+
+def test_a_first_version_that_fails_the_gate_waits_for_a_person(tmp_path: Path) -> None:
+    table = flipped_at_day(200, n_days=80)
+    model = LEARNER.replace("rollout=", 'minimum={"accuracy": 0.999}, rollout=')
+    root = project(tmp_path / "project", before(table, START), model)
+    with living(root, table, START) as life:
+        assert life.kinds() == ["not live"]
+        asked = life.client.post(f"/predict/{MODEL}", json=life.rows_of(START)[:1])
+        assert (asked.status_code, asked.json()["error"]["code"]) == (503, "MODEL_NOT_READY")
+        assert "its first version failed the gate" in asked.json()["error"]["message"]
+        with life.store.read() as reader:
+            [told] = reader.find("decisions", {"deployment": MODEL})
+        assert told["kind"] == "not live"
+        assert "clew promote learner 1 --reason" in told["sentence"]
+        assert life.status().sentence
+        assert life.tell("promote", version=1).status == "done"
+        assert not life.status().sentence
+        assert {answer["version"] for answer in life.ask(life.rows_of(START - DAY))} == {1}
 
 
 def test_a_rollout_stands_still_while_the_loop_is_paused(tmp_path: Path) -> None:

@@ -78,6 +78,9 @@ def test_one_that_cannot_go_live_says_why_and_keeps_nobody_waiting(life: Life) -
     assert "no wind" in by_name["broken"].sentence
     refused = life.client.post("/predict/broken", json=life.rows_of(START)[0])
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "MODEL_NOT_READY")
+    with life.store.read() as reader:
+        told = reader.find("decisions", {"deployment": "broken"})
+    assert [each["kind"] for each in told] == ["not live"], "people are told once for each reason"
     # It is tried again every day.
     assert len([event for event in life.of_kind("not live") if "broken" in event.sentence]) >= 10
 

@@ -10,7 +10,7 @@ import click
 from clew.cli.commands import Explained, Verbs, option
 from clew.cli.terminal import answer
 from clew.cli.values import WHICH, json_option, limit_option, since_option
-from clew.cli.verbs import data_folders
+from clew.cli.verbs import data_append, data_folders
 
 if TYPE_CHECKING:
     from clew.entities import FolderSnapshot, Snapshot
@@ -23,6 +23,10 @@ def data() -> None:
 
 data.add_command(data_folders.add)
 data.add_command(data_folders.folder)
+
+
+data.add_command(data_append.append)
+data.add_command(data_append.schema)
 
 
 @data.command("list", cls=Explained, example="clew data list --dataset rides --since 30d")

@@ -11,14 +11,14 @@ import click
 
 from clew.cli.commands import Explained, option
 from clew.cli.elsewhere import ask_server, refuse_elsewhere, server_option
-from clew.cli.lived import hand_over, refuse_unwritable, report_option
+from clew.cli.lived import hand_over, refuse_unwritable_report, report_option
 from clew.cli.terminal import answer
 from clew.cli.values import Length, Moment, json_option, utc_now
 
 if TYPE_CHECKING:
     from clew.entities import Duration
-    from clew.server.figures import Lately
-    from clew.server.status import ModelLine, Overview
+    from clew.server.figures import Lately, VersionLately
+    from clew.server.status import ModelLine, Overview, WorkerLine
 
 
 PERIOD = "What it lived through"
@@ -77,7 +77,7 @@ def status(
     from clew.cli.records import records_here
     from clew.server.clock import system_now
 
-    refuse_unwritable(report)
+    refuse_unwritable_report(report)
     with records_here() as records, progress_shown("Reading") as on_progress:
         now = system_now(records.store, utc_now())
         result = records.lived(
@@ -113,15 +113,9 @@ def _overview_here() -> Overview:
 def show_overview(found: Overview) -> None:
     """First whether anything runs, then a line a model."""
     from clew.cli.terminal import say, show_facts, show_table
-    from clew.cli.words import size
 
     if found.up is None:
         say("clew up does not run on this store; this is what was last known. Start it with: clew up")
-    workers = ", ".join(
-        f"{each.worker} ({size(each.memory_bytes)}, {each.cpu_seconds:,.1f} s of CPU,"
-        f" {each.in_flight} asked now)"
-        for each in found.workers
-    )
     show_facts(
         {
             "up": found.up
@@ -129,8 +123,8 @@ def show_overview(found: Overview) -> None:
             "predictions": found.up and found.up.url,
             "control": found.up and found.up.control_url,
             "clock": _clock(found),
-            "workers": workers,
         }
+        | {f"worker {each.worker}": _worker(each) for each in found.workers}
     )
     say()
     if not found.models:
@@ -141,6 +135,33 @@ def show_overview(found: Overview) -> None:
         [_line(each) for each in found.models],
         right=["version", "req/s", "p50", "p99", "errors", "log lag"],
     )
+    for each in found.models:
+        if each.stage == "waits":
+            say(f"\n{each.deployment} waits: {each.waits_for}")
+    asked = [_version_line(each.deployment, one) for each in found.models for one in each.versions]
+    if asked:
+        say("\nBy version, in the last minute:")
+        columns = ["req/s", "shadow rows/s", "p50", "p99", "model a row", "errors"]
+        show_table(["version", *columns], asked, right=columns)
+
+
+def _version_line(deployment: str, lately: VersionLately) -> list[str]:
+    return [
+        f"{deployment}@{lately.version}",
+        f"{lately.requests_per_second:.1f}",
+        f"{lately.beside_per_second:.1f}",
+        _milliseconds(lately.p50),
+        _milliseconds(lately.p99),
+        _milliseconds(lately.seconds_per_row),
+        str(lately.errors),
+    ]
+
+
+def _worker(worker: WorkerLine) -> str:
+    from clew.cli.words import size
+
+    asked = f"{worker.in_flight} being asked now" if worker.in_flight else "idle"
+    return f"process {worker.pid}: {size(worker.memory_bytes)}, {worker.cpu_seconds:,.1f} s of CPU, {asked}"
 
 
 def _clock(found: Overview) -> str:

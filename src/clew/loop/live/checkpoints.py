@@ -95,12 +95,6 @@ def load_checkpoint(store: Store, deployment: str) -> Checkpoint | None:
     return Checkpoint(deployment, row["tick"], row["at"], row["next_tick"], row["status"], unpacked(content))
 
 
-def set_status(store: Store, deployment: str, status: str) -> None:
-    """Say whether the loop runs, is paused or retired."""
-    with store.write() as tx:
-        tx.update("checkpoints", {"deployment": deployment}, {"status": status})
-
-
 def all_positions(store: Store) -> dict[str, dict[str, int]]:
     """By deployment how far each loop has read the log."""
     with store.read() as reader:

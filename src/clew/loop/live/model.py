@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, fields, replace
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 
-from clew.config import Settings
 from clew.datasets import feature_names, get_snapshot
 from clew.entities import Decision, Json, Param, Version
 from clew.errors import ClewError, Conflict, StoreBusy, UsageError
 from clew.loop.commands import (
+    STATUS_SET_BY,
     Command,
+    LiveStage,
+    act_on_records,
     carry_out,
-    champion_as_expected,
     champion_moved_by,
+    has_begun,
     moved_sentence,
     newest_champion_move,
+    record_status,
+    refuse_what_cannot_be,
     rollout_ended_by,
     rollout_to_end,
+    status_of,
     version_to_promote,
     waiting,
 )
@@ -34,18 +40,18 @@ from clew.loop.history import History
 from clew.loop.live.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from clew.loop.live.fitter import LiveFitter
 from clew.loop.live.rows import LiveRows, matured_history
+from clew.loop.live.surroundings import LiveStatus, Surroundings
 from clew.loop.live.traffic import LiveTraffic
-from clew.loop.live.workshop import CapturedProject, Workshop
+from clew.loop.live.workshop import Workshop
 from clew.loop.live.world import LiveWorld
 from clew.loop.model_loop import ModelLoop
 from clew.loop.policy import Policy, metric_of
+from clew.loop.recording import newest_decision, store_decision
 from clew.loop.release import ReleaseDesk
 from clew.loop.result import Event
 from clew.loop.standing import FittedModel
 from clew.registry import aliases, ensure_deployment, get_version, list_versions, move_alias, record_audit
 from clew.registry.routes import get_route
-from clew.serving.doorbell import Doorbell
-from clew.storage import Store
 from clew.tracking import capture_environment, this_owner
 from clew.training import Described
 
@@ -62,35 +68,6 @@ GO_ON_AGAIN = timedelta(minutes=10)
 
 ROLLOUT_LOOK = timedelta(minutes=1)
 """How often a rollout's requests are looked at between ticks, so that a fault does not wait for the next."""
-
-
-@dataclass(frozen=True, slots=True)
-class LiveStatus:
-    """Where a running model stands, over its `n` newest matured rows; `value` is None when there are none."""
-
-    deployment: str
-    metric: str
-    value: float | None
-    n: int
-    version: int | None
-    stage: str
-    status: str
-    next_tick: datetime | None
-    sentence: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the loops of one system share."""
-
-    store: Store
-    settings: Settings
-    project: CapturedProject
-    doorbell: Doorbell
-    slot: AbstractContextManager[Any]
-    clock: Callable[[], datetime]
-    on_event: Callable[[str, Event], None]
-    seed: int = 0
 
 
 class LiveModel:
@@ -120,10 +97,15 @@ class LiveModel:
             try:
                 checkpoint = load_checkpoint(store, self.deployment)
                 self._has_lived = checkpoint is not None
-                if checkpoint is None:
-                    self._go_live(now)
-                else:
+                if checkpoint is not None:
                     self._go_on(checkpoint, now)
+                elif self._recorded_status() == "retired":
+                    raise UsageError(
+                        "it was retired before it went live. Put a version in office first: clew promote"
+                        f" {self.deployment} VERSION --reason '…'"
+                    )
+                else:
+                    self._go_live(now)
                 self._has_lived = True
             except ClewError as error:
                 self._loop = None  # half a loop is none
@@ -133,10 +115,22 @@ class LiveModel:
                 self.status, self.sentence = "waiting", str(error).partition("\n")[0]
                 self.next_tick = now + (GO_ON_AGAIN if self._has_lived else TRY_AGAIN)
                 log.warning("a model cannot go live", extra={"model": self.deployment, "why": self.sentence})
-                self._tell(now, "not live", f"{self.deployment} cannot go live: {self.sentence}")
+                self._tell_not_live(now)
             except BaseException:
                 self._loop = None
                 raise
+
+    def _tell_not_live(self, now: datetime) -> None:
+        """Decided and told once for each reason; every other try is an event alone."""
+        decision = Decision("not live", now, f"{self.deployment} cannot go live: {self.sentence}", {})
+        store, around = self._around.store, self._around
+        with store.read() as reader:
+            newest = newest_decision(reader, self.deployment)
+        if newest is None or _without_numbers(newest["sentence"]) != _without_numbers(decision.sentence):
+            n_before = newest["sequence"] if newest else 0
+            notifications = around.settings.notifications
+            store_decision(store, notifications, self.deployment, n_before + 1, decision)
+        around.on_event(self.deployment, Event(now, decision.kind, decision.sentence))
 
     @property
     def next_due(self) -> datetime | None:
@@ -235,40 +229,41 @@ class LiveModel:
         )
         self._policy, self._level = first.policy, first.policy.metric.value(first.judged.raw)
         self._furnish()
-        version = self._enter(first, now)
-        self._loop = ModelLoop(
-            first.policy, self._world, first.model, first.reference, len(rows) + ROOM_FOR_ROWS, now
-        )
-        self.status, self.sentence, self._n_ticks = "running", "", 0
-        self.next_tick, self._lived_until = now + first.policy.tick, now
-        self._take_first_office(first, version, now)
-        self._save(now)
-
-    def _enter(self, first: FirstChampion, now: datetime) -> Version:
         metrics = {first.policy.metric.name: self._level}
         version = self._desk.enter(
             first.model, first.packaged, first.report, metrics, now, reason="first champion"
         )
-        self._world.decided(first_decision(first, now), first.model)
-        self._world.take_office(first.model, now)
-        return version
+        self._loop = ModelLoop(
+            first.policy, self._world, first.model, first.reference, len(rows) + ROOM_FOR_ROWS, now
+        )
+        self.status, self.sentence, self._n_ticks = self._recorded_status(), "", 0
+        self.next_tick, self._lived_until = now + first.policy.tick, now
+        self._take_first_office(first, version, now)
+        self._save(now)
 
     def _take_first_office(self, first: FirstChampion, version: Version, now: datetime) -> None:
         """Put the first version in office, unless a person chose another one, or the gate failed it."""
         chosen = aliases(self._around.store, self.deployment).get("champion")
-        if chosen is not None and chosen != version.number:
-            self._person_chose(chosen, now)
-            return
-        if chosen is None and first.report.outcome == "fail":
-            failed = next(check for check in first.report.checks if check.outcome == "fail")
+        decision = first_decision(first, now)
+        failed = next((check for check in first.report.checks if check.outcome == "fail"), None)
+        if chosen is None and failed is not None:
             self.sentence = (
                 f"the first model failed the gate: {failed.name}: {failed.sentence}. To serve it all the"
                 f" same: clew promote {self.deployment} {version.number} --reason '…'"
             )
-            self._tell(now, "not live", f"{self.deployment} waits: {self.sentence}")
+            sentence = f"{self.deployment} waits: {self.sentence}"
+            decision = replace(decision, kind="not live", sentence=sentence)
+        self._world.decided(decision, first.model)
+        self._world.take_office(first.model, now)
+        if chosen is not None and chosen != version.number:
+            self._person_chose(chosen, now)
+        elif decision.kind == "not live":
             self._traffic.end_trial(now, "loop", "the first model failed the gate")
-            return
-        reason, evidence = "first champion", {"gate": first.report.outcome}
+        else:
+            self._answer_first(version, first.report.outcome, now)
+
+    def _answer_first(self, version: Version, gate: str, now: datetime) -> None:
+        reason, evidence = "first champion", {"gate": gate}
         self._traffic.set_champion(version.number, "loop", reason, evidence, now)
         move_alias(
             self._around.store, self.deployment, "anchor", version.number, expected=None, actor="loop",
@@ -330,9 +325,6 @@ class LiveModel:
         """The table with what only the log knows; before there is a log, the table itself."""
         rows = getattr(self, "_rows", None)
         return table if rows is None else rows.completed(table)
-
-    def _tell(self, now: datetime, kind: str, sentence: str) -> None:
-        self._around.on_event(self.deployment, Event(now, kind, sentence))
 
     # -- life beyond a process ---------------------------------------------------------------------------
 
@@ -399,16 +391,28 @@ class LiveModel:
         is_other = chosen is not None and chosen != self._desk.versions[self._loop.champion.name].number
         if chosen is not None and is_other and not self._is_moved_again():
             self._person_chose(chosen, now)
+            self._banish_what_was_rolled_back()
             self._save(now)
         route = self._route()
         if self.status != "retired" and chosen is not None and (route is None or route.champion is None):
             self._traffic.end_trial(now, "loop", "no route was there for the champion")
+
+    def _banish_what_was_rolled_back(self) -> None:
+        move = newest_champion_move(self._around.store, self.deployment)
+        before = None if move is None else move.evidence.get("from")
+        if move is not None and move.evidence.get("verb") == "rollback" and before is not None:
+            assert self._loop is not None  # noqa: S101 - whoever calls has looked
+            self._loop.banish(self._model_of(before))
 
     def _is_moved_again(self) -> bool:
         """Whether the champion was moved in a moment that broke off, and is lived or obeyed once more."""
         newest = newest_champion_move(self._around.store, self.deployment)
         command = None if newest is None else newest.evidence.get("command")
         return command is None or any(each.id == command for each in waiting(self._around.store))
+
+    def _recorded_status(self) -> LiveStage:
+        with self._around.store.read() as reader:
+            return status_of(reader, self.deployment)
 
     def _route(self) -> Any:
         with self._around.store.read() as reader:
@@ -430,7 +434,7 @@ class LiveModel:
         if self._loop is None and self._has_lived:
             self.start(now)
         if self._loop is None:
-            raise UsageError(f"{self.deployment} is not live: {self.sentence or 'it has not begun yet'}")
+            return self._obey_without_loop(command, now)
         self._fitter.wake()
         actions: dict[str, Callable[[Command, datetime], Json]] = {
             "promote": self._promote,
@@ -440,27 +444,28 @@ class LiveModel:
             "retire": self._set_status,
             "retrain": self._retrain,
         }
-        self._refuse_what_cannot_be(command)
+        # Before anything of it is done, as afterwards there would be something to undo.
+        if not has_begun(self._around.store, command):
+            self._refuse_what_cannot_be(command)
         with self._whole_or_undone(now):
             result = actions[command.verb](command, now)
             self._save(now)
         return result
 
+    def _obey_without_loop(self, command: Command, now: datetime) -> Json:
+        """People can also say who answers for a model that cannot be looked after just now."""
+        if command.verb == "retrain":
+            raise UsageError(f"{self.deployment} is not live: {self.sentence or 'it has not begun yet'}")
+        return act_on_records(self._around.store, command, now)
+
     def _refuse_what_cannot_be(self, command: Command) -> None:
-        """Before anything of it is done, as afterwards there would be something to undo."""
         assert self._loop is not None  # noqa: S101 - _obey() looked
-        store, name, verb = self._around.store, self.deployment, command.verb
-        if champion_moved_by(store, command) or rollout_ended_by(store, command):
-            return
-        ends_rollout = rollout_to_end(store, verb, name, command.arguments) is not None
-        if verb in ("promote", "rollback") and not ends_rollout:
-            version_to_promote(store, verb, name, command.arguments)
-        else:
-            champion_as_expected(store, name, command.arguments)
-        if verb == "retrain" and self._loop.releasing is not None:
+        refuse_what_cannot_be(self._around.store, command.verb, self.deployment, command.arguments)
+        if command.verb == "retrain" and self._loop.releasing is not None:
             raise Conflict(
                 f"A release of {self._loop.releasing.name} is under way, fitted on all that was known when it"
-                f" began; ask again when it is over, or end it first: clew rollback {name} --reason '…'"
+                " began; ask again when it is over, or end it first: clew rollback"
+                f" {self.deployment} --reason '…'"
             )
 
     def _roll_back(self, command: Command, now: datetime) -> Json:
@@ -532,33 +537,19 @@ class LiveModel:
         return model
 
     def _set_status(self, command: Command, now: datetime) -> Json:
-        self.status = {"pause": "paused", "resume": "running", "retire": "retired"}[command.verb]
+        record_status(self._around.store, command, now)
         if command.verb == "retire":
+            assert self._loop is not None  # noqa: S101 - _obey() looked
             self._desk.withdraw(now, "retired")
             self._traffic.retire(now, command.actor, command.reason)
-            if self._loop is not None:
-                self._loop.releasing = None
-        if command.verb == "resume" and self._route_is_retired():
-            self._traffic.end_trial(now, command.actor, command.reason)
-        with self._around.store.write() as tx:
-            record_audit(
-                tx, now=now, actor=command.actor, action=command.verb, subject=self.deployment,
-                reason=command.reason, evidence={"command": command.id},
-            )  # fmt: skip
+            self._loop.releasing = None
+        self.status = STATUS_SET_BY[command.verb]
         return {"sentence": f"{self.deployment} is {self.status}"}
-
-    def _route_is_retired(self) -> bool:
-        route = self._route()
-        return route is not None and route.stage == "retired"
 
     def _retrain(self, command: Command, now: datetime) -> Json:
         assert self._loop is not None  # noqa: S101 - _obey() looked
+        record_status(self._around.store, command, now)
         self._loop.orders.ask(f"{command.actor} asked: {command.reason}")
-        with self._around.store.write() as tx:
-            record_audit(
-                tx, now=now, actor=command.actor, action="retrain", subject=self.deployment,
-                reason=command.reason, evidence={"command": command.id},
-            )  # fmt: skip
         return {"sentence": "a candidate is ordered at the next look", "next_tick": f"{self.next_tick}"}
 
     # -- what it looks like ------------------------------------------------------------------------------
@@ -586,3 +577,7 @@ class LiveModel:
 
     def versions(self) -> list[Version]:
         return list_versions(self._around.store, self.deployment)
+
+
+def _without_numbers(sentence: str) -> str:
+    return re.sub(r"\d+", "", sentence)

@@ -198,7 +198,8 @@ class Workshop:
             completed = self._complete(rows)
             table = table if completed is rows else completed
         source = dataset.source or "a function"
-        return take_snapshot(self.store, dataset, table, source=source, code=code, now=now)
+        at_hand = (self.snapshot, self.rows) if self.snapshot is not None and self.rows is not None else None
+        return take_snapshot(self.store, dataset, table, source=source, code=code, now=now, at_hand=at_hand)
 
     def _stamp(self) -> Any:
         """What changes when the source's files do; None where only reading it can tell."""

@@ -18,7 +18,7 @@ from clew.loop.live.fitter import LiveFitter
 from clew.loop.live.rows import Added, LiveRows
 from clew.loop.live.traffic import LiveTraffic
 from clew.loop.policy import Policy
-from clew.loop.recording import free_number, record_decision
+from clew.loop.recording import store_decision
 from clew.loop.release import ReleaseDesk
 from clew.loop.result import Event
 from clew.loop.simulation import QUIET
@@ -215,19 +215,15 @@ class LiveWorld:
         return identity
 
     def decided(self, decision: Decision, about: FittedModel | None) -> None:
-        with self.store.write() as tx:
-            self.n_decisions = free_number(tx, self.deployment, self.n_decisions + 1, decision)
-            identity = record_decision(
-                tx, self.deployment, self.n_decisions, decision, about=about, champion=self.champion
-            )
-            tell(
-                tx,
-                self._notifications,
-                decision,
-                deployment=self.deployment,
-                identity=identity,
-                now=decision.at,
-            )
+        self.n_decisions = store_decision(
+            self.store,
+            self._notifications,
+            self.deployment,
+            self.n_decisions + 1,
+            decision,
+            about=about,
+            champion=self.champion,
+        )
         if decision.kind not in QUIET:
             event = Event(decision.at, decision.kind, decision.sentence, decision.evidence)
             self._on_event(self.deployment, event)

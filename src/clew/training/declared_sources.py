@@ -1,8 +1,9 @@
-"""Where a project's data lie: what its decorators were given, or most likely will be."""
+"""Which files a project reads its tables from, as far as its text and its declarations say."""
 
 from __future__ import annotations
 
 import ast
+import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def guessed_sources(root: Path, files: Sequence[str]) -> set[str]:
 
 
 def declared_sources(model: ModelDeclaration) -> Iterator[str]:
+    """Paths of the data that a model declares: its table and its folders."""
     if model.dataset.source is not None:
         yield model.dataset.source
     yield from model.files.values()
@@ -46,3 +48,10 @@ def _sources_of(node: ast.AST) -> Iterator[str]:
     for source in given:
         if isinstance(source, ast.Constant) and isinstance(source.value, str):
             yield source.value
+
+
+def names(source: str | None, root: Path, file: Path) -> bool:
+    """Whether a source names this file."""
+    if source is None or "://" in source:
+        return False
+    return any(Path(found).resolve() == file for found in glob.glob(str(root / source), recursive=True))  # noqa: PTH207 - may be absolute
