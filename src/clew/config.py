@@ -168,6 +168,8 @@ class Settings:
         Who is told of pages and of what the loop did.
     tracking
         What ``train.artifact`` may keep with a run.
+    allow_pickle
+        Whether ``clew models import`` may read pickle files, which can run any code (default false).
     params
         Hyperparameters by model: ``[params.busy_hour]`` with ``num_leaves = 63``.
     """
@@ -181,6 +183,7 @@ class Settings:
     serving: ServingSettings = field(default_factory=ServingSettings)
     notifications: NotificationSettings = field(default_factory=NotificationSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
+    allow_pickle: bool = False
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -233,6 +236,7 @@ def load_settings(start: Path, environment: Mapping[str, str] | None = None) -> 
         serving=_serving(_section(resolved, "serving", ServingSettings)),
         notifications=_notifications(_section(resolved, "notifications", NotificationSettings), root),
         tracking=_tracking(_section(resolved, "tracking", TrackingSettings)),
+        allow_pickle=_typed(resolved.get("allow_pickle", False), bool, "allow_pickle"),
         params=_params(resolved.get("params", {})),
     )
 

@@ -7,7 +7,7 @@ what the command line and the server call.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -20,19 +20,21 @@ import pyarrow as pa
 
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
 from clew.datasets import feature_names, list_datasets, read_rows, read_source, take_snapshot
-from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
-from clew.errors import NotFound, PackageError, ProjectError, UsageError, did_you_mean
+from clew.entities import Duration, Run, Snapshot, Version
+from clew.errors import NotFound, PackageError, ProjectError
+from clew.loop.adoption import Adoption, adopt, asked_of, features_of, located
+from clew.loop.appending import Appended, append_file
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, batch_destinations, predict_batch
 from clew.loop.columns import ColumnsReport, keep_report, weigh_columns
-from clew.loop.declared import chosen_model, guessed_sources, params_of
 from clew.loop.fitter import Fitter, Thread, identity_of
+from clew.loop.folders import by_name, folders_of_model
 from clew.loop.grid import GridResult, best_of, grid_result, measure_grid
 from clew.loop.held_out import read_held_out
 from clew.loop.history import History
 from clew.loop.jobs import Job, handed_back, open_job, record, restarted
 from clew.loop.live.lived import lived
-from clew.loop.live.model import Surroundings
+from clew.loop.live.surroundings import Surroundings
 from clew.loop.live.system import Live
 from clew.loop.live.workshop import CapturedProject
 from clew.loop.originals import original_of
@@ -50,14 +52,16 @@ from clew.loop.result import (
     TryResult,
 )
 from clew.loop.run_change import RunChange, run_change
-from clew.loop.served_model import ServedModel
+from clew.loop.served_model import ElsewhereModel, ServedModel
+from clew.loop.targets import chosen, params_of, refuse_params_of_nobody
 from clew.loop.trace import touched, trace, version_name
 from clew.loop.trial import Trial, try_result
 from clew.loop.variants import Ground, prepare_ground
 from clew.loop.why import why
-from clew.registry import LoadedModel, Predictions, fetch_package, get_version, load_package
-from clew.registry.package_checks import needs_code, read_own
+from clew.registry import LoadedModel, Predictions, Signature, fetch_package, get_version, load_package
+from clew.registry.package_checks import needs_code, read_own, version_changes
 from clew.serving.doorbell import RUN_FOLDER, Doorbell
+from clew.serving.upgrades import python_for
 from clew.storage import Store, open_store
 from clew.tracking import (
     CodeTree,
@@ -66,11 +70,13 @@ from clew.tracking import (
     fetch_code,
     get_environment,
     get_run,
+    keep_environment,
     make_environment,
     materialise_code,
     this_owner,
 )
 from clew.tracking.children import variables_of_children
+from clew.tracking.sources import declared_sources, guessed_sources
 from clew.training import ArtifactLimits, Child, Described
 
 Clock = Callable[[], datetime]
@@ -152,7 +158,9 @@ class Workspace:
         report = on_progress or _ignore
         with self._prepared(params or {}, seed, report) as prepared, ExitStack() as stack:
             thread = prepared.thread
-            self._params(prepared.described.model, {name: values[0] for name, values in grid.items()})
+            params_of(
+                self.settings, prepared.described.model, {name: values[0] for name, values in grid.items()}
+            )
             ground = self._ground(stack, prepared)
             children = self._children(stack, prepared, jobs)
             measured = measure_grid(ground, grid, thread.params, children, report)
@@ -244,13 +252,16 @@ class Workspace:
                 clock=self._clock,
                 on_event=on_event,
             )
-            params = {each.model.name: self._params(each.model, {}) for each in described}
+            params = {each.model.name: params_of(self.settings, each.model, {}) for each in described}
             yield stack.enter_context(Live(around, params))
 
     # -- answers ---------------------------------------------------------------------------------------
 
-    def load_model(self, name: str, *, allow_code: bool = False) -> LoadedModel:
-        """A version as a model in this process; see `load`."""
+    def load_model(self, name: str, *, allow_code: bool = False) -> LoadedModel | ElsewhereModel:
+        """A version as a model in this process; see `load`.
+
+        One that answers otherwise with what is installed here answers from its recorded environment.
+        """
         version = self._version(name)
         folder = self.store.folder / "packages" / version.package
         folder.parent.mkdir(mode=0o700, exist_ok=True)
@@ -260,8 +271,31 @@ class Workspace:
                 f"{version.name} needs the project's own code to predict, and brings it in only when"
                 f" it may: clew.load({name!r}, allow_code=True)"
             )
-        code = self._code_of(version, self.store.folder / "code") if allow_code else None
-        return load_package(folder, code_folder=code, expected_digest=version.package)
+        is_upgraded = bool(version_changes(folder))
+        code = self._code_of(version, self.store.folder / "code") if allow_code or is_upgraded else None
+        if code and python_for(self.store, version, folder, code, self.settings.root, self._clock()):
+            running = ExitStack()
+            answer = self._answering(running, version)
+            return ElsewhereModel(Signature.from_json(read_own(folder)["signature"]), answer, running)
+        return load_package(folder, code_folder=code if allow_code else None, expected_digest=version.package)
+
+    def append(self, dataset: str, file: str, *, where: Path, actor: str, is_dry: bool = False) -> Appended:
+        """Add the rows of a file, named from `where`: see `clew.loop.appending.append_file`."""
+        path = str((where / file).resolve())
+        with self._child(_ignore, without={path}) as (child, tree, models):
+            return append_file(
+                self.store,
+                child,
+                models,
+                dataset,
+                Path(path),
+                named=file,
+                root=self.settings.root,
+                code=tree.id,
+                actor=actor,
+                now=self._clock(),
+                is_dry=is_dry,
+            )
 
     def predict_batch(
         self, name: str, source: str, destination: Path, *, where: Path, actor: str
@@ -287,8 +321,10 @@ class Workspace:
         folder = stack.enter_context(self.store.scratch("answering"))
         fetch_package(self.store, version.package, folder / "package")
         code = self._code_of(version, folder / "code")
-        child = stack.enter_context(Child.start(code, self.settings.root, folder))
-        held = child.load(folder / "package", expected_digest=version.package)
+        place, root = folder / "package", self.settings.root
+        python = python_for(self.store, version, place, code, root, self._clock())
+        child = stack.enter_context(Child.start(code, root, folder, python=python))
+        held = child.load(place, expected_digest=version.package)
         return lambda rows: child.predict(held, rows)
 
     def _version(self, name: str) -> Version:
@@ -300,6 +336,9 @@ class Workspace:
 
     def _code_of(self, version: Version, folder: Path) -> Path:
         run = get_run(self.store, version.run)
+        if not run.code:  # made elsewhere, and without need of code
+            (folder / "none").mkdir(parents=True, exist_ok=True)
+            return folder / "none"
         fetch_code(self.store, run.code, folder / run.code)
         return folder / run.code
 
@@ -342,6 +381,67 @@ class Workspace:
         n_packages = len(recorded["packages"])
         on_progress(Progress(0.0, sentence=f"making the recorded environment of {n_packages} packages"))
         return make_environment(self.store.folder / "environments", recorded)
+
+    def import_model(
+        self,
+        name: str,
+        source: str,
+        *,
+        where: Path,
+        example: str | None = None,
+        data: str | None = None,
+        label: str | None = None,
+        actor: str,
+        reason: str,
+    ) -> Adoption:
+        """Make a model from elsewhere version 1 and champion of `name`: see `clew.loop.adoption.adopt`.
+
+        Parameters
+        ----------
+        source
+            A file, a folder in MLflow's format (``mlflow:FOLDER``), or one of its registry
+            (``mlflow:models:/churn/7``); relative to `where`.
+        example, data
+            Files of rows: which columns the model takes, and what its reference profile counts. By default
+            both are the dataset's, where the project declares the model.
+        label
+            The label's column in these files, for a model that is not declared.
+        """
+        with ExitStack() as stack:
+            path = located(source, where, stack.enter_context(self.store.scratch("source")))
+            child, code, described = self._adopting(stack, name)
+            files = [each for each in (example or data, data or example) if each is not None]
+            tables = [read_source(each, where) for each in files]
+            if described is not None and not tables:
+                dataset = described.model.dataset
+                tables = [child.table(described.file, dataset.name, self._text_columns(dataset.name))]
+            declaration = None if described is None else described.model
+            asked = asked_of(declaration, tables, label) | {"allow_pickle": self.settings.allow_pickle}
+            return adopt(
+                self.store,
+                child,
+                name,
+                path,
+                source=source,
+                declaration=declaration,
+                asked=asked,
+                tables=[features_of(table, declaration) for table in tables],
+                code=code,
+                environment=keep_environment(self.store, child.environment(), now=self._clock()),
+                actor=actor,
+                reason=reason,
+                now=self._clock(),
+            )
+
+    def _adopting(self, stack: ExitStack, name: str) -> tuple[Child, str, Described | None]:
+        """A child that can read a model made elsewhere, the code it may need, and what declares the model."""
+        if self._target is not None:
+            child, tree, described = stack.enter_context(self._child(_ignore))
+            found = next((each for each in described if each.model.name == name), None)
+            is_needed = found is not None and found.model.allow_code
+            return child, tree.id if is_needed else "", found
+        folder = stack.enter_context(self.store.scratch("code"))
+        return stack.enter_context(Child.start(folder, self.settings.root, folder)), "", None
 
     # -- records ---------------------------------------------------------------------------------------
 
@@ -397,8 +497,8 @@ class Workspace:
     def _prepared(self, params: Mapping[str, Any], seed: int, on_progress: OnProgress) -> Iterator[Prepared]:
         with ExitStack() as stack:
             child, tree, models = stack.enter_context(self._child(on_progress))
-            self._refuse_params_of_nobody(models)
-            described = chosen_model(models, self._target.model if self._target else None)
+            refuse_params_of_nobody(self._target, models)
+            described = chosen(models, self._target.model if self._target else None)
             declaration = described.model
             on_progress(Progress(0.0, sentence=f"reading {declaration.dataset.name}"))
             scratch = stack.enter_context(self.store.scratch("checker"))
@@ -407,18 +507,22 @@ class Workspace:
             warming = stack.enter_context(ThreadPoolExecutor(1)).submit(checker.describe, [described.file])
             snapshot = self._snapshot(child, described, tree.id)
             table = read_rows(self.store, snapshot)
-            child.use(table, declaration, described.file, snapshot.columns)
+            laid = stack.enter_context(
+                folders_of_model(self.store, declaration, self.settings.root, self._clock())
+            )
+            child.use(table, declaration, described.file, snapshot.columns, by_name(laid))
             features = feature_names(snapshot.columns, declaration.dataset, declaration.not_features)
             history = History.of(declaration, table, features)
             warming.result()
-            checker.use(table, declaration, described.file, snapshot.columns)
+            checker.use(table, declaration, described.file, snapshot.columns, by_name(laid))
             thread = Thread(
                 snapshot=snapshot,
                 code=tree.id,
                 environment=capture_environment(self.store, now=self._clock(), variables=child.variables),
-                params=self._params(declaration, params),
+                params=params_of(self.settings, declaration, params),
                 seed=seed,
                 owner=this_owner(),
+                folders=tuple(laid),
             )
             yield Prepared(described, child, checker, history, thread, len(models))
 
@@ -429,16 +533,21 @@ class Workspace:
         return take_snapshot(self.store, dataset, table, source=source, code=code, now=self._clock())
 
     @contextmanager
-    def _child(self, on_progress: OnProgress) -> Iterator[tuple[Child, CodeTree, list[Described]]]:
+    def _child(
+        self, on_progress: OnProgress, without: Set[str] = frozenset()
+    ) -> Iterator[tuple[Child, CodeTree, list[Described]]]:
         """A child that runs the captured code, and what that code declares."""
         if self._target is None:
             raise ProjectError("No project is open here; name a file, such as: clew try model.py")
         on_progress(Progress(0.0, sentence="capturing the code"))
-        known, guessed = self._known_sources(), guessed_sources(self.settings.root, self._target.files)
+        known, guessed = (
+            self._known_sources() | without,
+            guessed_sources(self.settings.root, self._target.files),
+        )
         with ExitStack() as stack:
             child, tree = self._captured(stack, known | guessed)
             described = child.describe(self._target.files)
-            declared = {d.model.dataset.source for d in described if d.model.dataset.source is not None}
+            declared = {source for each in described for source in declared_sources(each.model)}
             if (declared | known) != (guessed | known):
                 # Declared data is never captured, other files are; only now is it known which is which.
                 child.close()
@@ -472,30 +581,14 @@ class Workspace:
 
     def _known_sources(self) -> set[str]:
         with self.store.read() as reader:
-            rows = reader.find("datasets")
-        sources = (row["declaration"].get("source") for row in rows)
+            rows, folders = reader.find("datasets"), reader.find("folder_log")
+        sources = [row["declaration"].get("source") for row in rows] + [row["source"] for row in folders]
         return {source for source in sources if source}
 
     def _text_columns(self, dataset: str) -> list[str]:
         """Columns declared as text, which a CSV of digits alone would make numbers of."""
         known = [each for each in list_datasets(self.store) if each.name == dataset]
         return [column.name for each in known for column in each.columns if column.type == "string"]
-
-    def _params(self, declaration: ModelDeclaration, given: Mapping[str, Any]) -> dict[str, Param]:
-        return params_of(declaration, self.settings.params.get(declaration.name, {}), given)
-
-    def _refuse_params_of_nobody(self, models: Sequence[Described]) -> None:
-        """A misspelled ``[params.…]`` would silently leave the defaults."""
-        listed = self.settings.models
-        if self._target is None or not listed or not set(listed) <= set(self._target.files):
-            return  # of a file that was not asked for nobody knows the models
-        names = [described.model.name for described in models]
-        for name in self.settings.params:
-            if name not in names:
-                raise UsageError(
-                    f"clew.toml has hyperparameters for {name!r}, but the project declares no such model."
-                    f" {did_you_mean(name, names)}"
-                )
 
     def _fitter(self, prepared: Prepared, kind: str, *more: Any) -> tuple[Fitter, str]:
         thread, declaration = prepared.thread, prepared.described.model

@@ -24,7 +24,7 @@ def test_every_model_has_its_address(tmp_path: Path, capsys: pytest.CaptureFixtu
     lines = banner(tmp_path, capsys, {"minutes": 2, "late": None}).splitlines()
     assert "predictions  http://127.0.0.1:8750/predict/minutes" in lines
     assert "             http://127.0.0.1:8750/predict/late" in lines
-    assert "models       minutes version 2, late (out of service)" in lines
+    assert "models       minutes version 2, late (not live)" in lines
 
 
 def test_very_many_models_share_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

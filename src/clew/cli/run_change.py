@@ -43,10 +43,11 @@ def show_run_change(change: RunChange) -> None:
     if change.data is not None:
         _show_data(change.data)
     _show_environment(change.environment)
+    _table(["file outside of the code", *THEN_NOW], _digests(change.opened))
     for file in change.code:
         _show_file(file)
     if change.is_same_model is False and not any(
-        (change.facts, change.params, change.data, change.environment, change.code)
+        (change.facts, change.params, change.data, change.environment, change.code, change.opened)
     ):
         say()
         say("They made two models, and nothing that was recorded says why.")
@@ -60,6 +61,10 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def _changed(found: Sequence[Changed]) -> list[list[str]]:
     return [[each.name, each.then or "–", each.now or "–"] for each in found]
+
+
+def _digests(found: Sequence[Changed]) -> list[list[str]]:
+    return [[each.name, (each.then or "–")[:12], (each.now or "–")[:12]] for each in found]
 
 
 def _param(param: Param | None) -> str:

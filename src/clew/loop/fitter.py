@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import msgspec
 import numpy as np
 
 from clew import __version__
-from clew.entities import ModelDeclaration, Param, RowRange, Run, Snapshot
+from clew.entities import FolderSnapshot, ModelDeclaration, Param, RowRange, Run, Snapshot
 from clew.errors import ClewError, DataError, TrainingFailed
 from clew.loop.baselines import with_unseen_classes
 from clew.loop.gate import ServingFacts
@@ -35,6 +36,9 @@ SERVING_ROWS = 200
 """Rows on which a package, loaded elsewhere, must answer like the model it was made of."""
 
 
+log = logging.getLogger("clew.loop")
+
+
 @dataclass(frozen=True, slots=True)
 class Thread:
     """The causes that every run of a piece of work shares."""
@@ -45,6 +49,7 @@ class Thread:
     params: Mapping[str, Param]
     seed: int
     owner: str
+    folders: tuple[FolderSnapshot, ...] = ()
 
 
 def identity_of(declaration: ModelDeclaration, thread: Thread, *more: Any) -> str:
@@ -57,6 +62,7 @@ def identity_of(declaration: ModelDeclaration, thread: Thread, *more: Any) -> st
         thread.environment,
         {name: param.value for name, param in thread.params.items()},
         thread.seed,
+        [folder.id for folder in thread.folders],
         *more,
     ]
     return hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()[:16]
@@ -182,6 +188,9 @@ class Fitter:
 
     def _close(self, run: Run, fit: Fit, found: Rehearsed, logged: Mapping[str, float]) -> None:
         keep_artifacts(self.store, run.id, found.artifacts, now=self._clock())
+        for file in fit.opened:
+            about = {"model": run.model, "run": run.id, "file": file.path, "sha256": file.sha256}
+            log.warning("a training read a file that is not part of its code", extra=about)
         close_run(
             self.store,
             run.id,
@@ -192,6 +201,7 @@ class Fitter:
             output=fit.output,
             seconds=fit.seconds,
             peak_memory_bytes=fit.peak_memory_bytes,
+            opened=fit.opened,
             now=self._clock(),
             owner=self.thread.owner,
         )
@@ -221,6 +231,7 @@ class Fitter:
             environment=thread.environment,
             now=self._clock(),
             owner=thread.owner,
+            folders=[folder.id for folder in thread.folders],
         )
 
     def is_repeatable(self, model: FittedModel) -> bool:

@@ -9,9 +9,11 @@ from typing import TypeAlias
 
 from clew.datasets import get_snapshot
 from clew.entities import Param, Run
+from clew.errors import UsageError
 from clew.loop.data_change import DataChange, data_change
 from clew.loop.held_out import read_held_out
 from clew.loop.originals import Original
+from clew.loop.reproduction import files_changed
 from clew.registry import get_gate
 from clew.stats.paired import paired_comparison
 from clew.storage import Store
@@ -22,6 +24,7 @@ from clew.tracking import (
     code_change,
     environment_change,
     get_environment,
+    opened_files,
 )
 
 Interval: TypeAlias = tuple[float, float]
@@ -69,16 +72,23 @@ class RunChange:
     data: DataChange | None
     environment: EnvironmentChange
     code: tuple[FileChange, ...]
+    opened: tuple[Changed, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether anything differs."""
-        told = (self.facts, self.params, self.metrics, self.data, self.environment, self.code)
+        told = (self.facts, self.params, self.metrics, self.data, self.environment, self.code, self.opened)
         return any(map(bool, told)) or self.is_same_model is False
 
 
 def run_change(store: Store, then: Original, now: Original) -> RunChange:
     """Compare two runs, with the versions that they made."""
     one, other = then.run, now.run
+    for original in (then, now):
+        if original.run.purpose == "import":
+            raise UsageError(
+                f"{original.name} was imported from {original.run.params['source'].value}: of its training"
+                f" there is nothing to compare. Where it came from: clew trace {original.name}"
+            )
     environments = (get_environment(store, run.environment) for run in (one, other))
     snapshots = (get_snapshot(store, run.snapshot, run.dataset) for run in (one, other))
     return RunChange(
@@ -91,6 +101,7 @@ def run_change(store: Store, then: Original, now: Original) -> RunChange:
         data=data_change(store, *snapshots),
         environment=environment_change(*environments),
         code=code_change(store, one.code, other.code),
+        opened=files_changed(opened_files(store, one.id), opened_files(store, other.id)),
     )
 
 

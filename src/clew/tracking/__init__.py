@@ -26,8 +26,18 @@ from clew.tracking.environment import capture_environment, get_environment, keep
 from clew.tracking.environment_change import Changed, EnvironmentChange, environment_change
 from clew.tracking.made_environments import make_environment
 from clew.tracking.metrics import LoggedMetric, log_metrics, read_metrics, summarise_metrics
+from clew.tracking.opened_files import OpenedFile, opened_files
 from clew.tracking.owners import is_alive, this_owner
-from clew.tracking.runs import close_run, fail_lost_runs, fail_run, get_run, list_runs, open_run, read_output
+from clew.tracking.runs import (
+    close_run,
+    fail_lost_runs,
+    fail_run,
+    folders_of,
+    get_run,
+    list_runs,
+    open_run,
+    read_output,
+)
 from clew.tracking.search import find_runs, parse_order, parse_search, unknown_names
 
 __all__ = [
@@ -39,6 +49,7 @@ __all__ = [
     "FileChange",
     "LoggedMetric",
     "Note",
+    "OpenedFile",
     "capture_code",
     "capture_environment",
     "checked_artifact_name",
@@ -49,6 +60,7 @@ __all__ = [
     "fail_run",
     "fetch_code",
     "find_runs",
+    "folders_of",
     "get_code",
     "get_environment",
     "get_run",
@@ -62,6 +74,7 @@ __all__ = [
     "materialise_code",
     "note_run",
     "open_run",
+    "opened_files",
     "parse_order",
     "parse_search",
     "read_artifact",

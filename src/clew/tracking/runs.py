@@ -13,6 +13,7 @@ from clew.entities import Json, Param, RowRange, Run, RunStatus
 from clew.errors import NotFound, StoreBusy, StoreError
 from clew.storage import Store, Transaction, Where, link
 from clew.storage.run_values import search_runs, value_rows
+from clew.tracking.opened_files import OpenedFile, link_opened
 from clew.tracking.owners import is_alive, this_owner
 
 N_ID_DIGITS = 32
@@ -33,6 +34,7 @@ def open_run(
     environment: str,
     now: datetime,
     owner: str | None = None,
+    folders: Sequence[str] = (),
 ) -> tuple[Run, bool]:
     """Begin the run that `key` names, or find that it is done.
 
@@ -43,6 +45,8 @@ def open_run(
         failed, or whose process died, is begun anew: with what is given now, as its next attempt.
     owner
         The process that works on it; this one by default.
+    folders
+        Ids of the snapshots of folders that it learns from beside the rows.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def open_run(
         else:
             _claim_again(tx, known, {**_row(run), "owner": mine})
         tx.insert_many("run_values", value_rows(run.id, "param", _values(params)))
-        _link(tx, run)
+        _link(tx, run, folders)
     return run, True
 
 
@@ -93,11 +97,12 @@ def close_run(
     output: bytes | None,
     seconds: float | None,
     peak_memory_bytes: int | None,
+    opened: Sequence[OpenedFile] = (),
     now: datetime,
     owner: str | None = None,
     intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> Run:
-    """Record that a run went well, and what came out.
+    """Record that a run went well, what came out, and which files outside of its code it read.
 
     `intervals` are those of metrics that have one, at 95 %.
 
@@ -116,7 +121,7 @@ def close_run(
         "seconds": seconds,
         "peak_memory_bytes": peak_memory_bytes,
     }
-    return _end(store, run_id, values, owner, metrics)
+    return _end(store, run_id, values, owner, opened, metrics)
 
 
 def read_output(store: Store, run: Run) -> str:
@@ -199,14 +204,26 @@ def _claim_again(tx: Transaction, known: Json, row: Json) -> None:
     tx.delete("run_metrics", {"run": known["id"]})
     tx.delete("run_artifacts", {"run": known["id"]})
     tx.delete("run_values", {"run": known["id"], "kind": ["param", "metric"]})
-    for relation in ("used", "ran", "ran in"):
+    for relation in ("used", "ran", "ran in", "read"):
         tx.delete("edges", {"from_kind": "run", "from_id": known["id"], "relation": relation})
     tx.update("runs", {"id": known["id"]}, {**row, "attempt": known["attempt"] + 1})
 
 
-def _link(tx: Transaction, run: Run) -> None:
-    link(tx, "run", run.id, "used", "snapshot", run.snapshot)
-    link(tx, "run", run.id, "ran", "code", run.code)
+def folders_of(store: Store, run: Run) -> list[str]:
+    """Ids of the snapshots of folders that a run learned from."""
+    where = {"from_kind": "run", "from_id": run.id, "relation": "used", "to_kind": "folder"}
+    with store.read() as reader:
+        return [row["to_id"] for row in reader.find("edges", where)]
+
+
+def _link(tx: Transaction, run: Run, folders: Sequence[str]) -> None:
+    # Of a model that was made elsewhere nobody knows rows and code.
+    if run.snapshot:
+        link(tx, "run", run.id, "used", "snapshot", run.snapshot)
+    for folder in folders:
+        link(tx, "run", run.id, "used", "folder", folder)
+    if run.code:
+        link(tx, "run", run.id, "ran", "code", run.code)
     link(tx, "run", run.id, "ran in", "environment", run.environment)
 
 
@@ -215,14 +232,16 @@ def _end(
     run_id: str,
     values: Json,
     owner: str | None,
+    opened: Sequence[OpenedFile] = (),
     metrics: Mapping[str, float] | None = None,
 ) -> Run:
     mine = owner or this_owner()
     with store.write() as tx:
         n_changed = tx.update("runs", {"id": run_id, "status": "running", "owner": mine}, values)
         row = tx.get("runs", id=run_id)
-        if n_changed and metrics:
-            tx.insert_many("run_values", value_rows(run_id, "metric", metrics))
+        if n_changed:
+            link_opened(tx, run_id, opened)
+            tx.insert_many("run_values", value_rows(run_id, "metric", metrics or {}))
     if row is None:
         raise NotFound(f"There is no run {run_id!r}.")
     if n_changed == 0:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clew.entities import Json, ModelDeclaration
+from clew.tracking import OpenedFile
 from clew.training.process import Limits
 
 
@@ -30,6 +31,8 @@ class Fit:
         The label's values, sorted; None for regression.
     n_rows
         How many labelled rows it learned from.
+    opened
+        Files outside of the captured code that the process read until then, at import or in a fit.
     """
 
     id: str
@@ -40,6 +43,7 @@ class Fit:
     peak_memory_bytes: int
     classes: tuple[Any, ...] | None
     n_rows: int
+    opened: tuple[OpenedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +85,5 @@ def fit_of(fit_id: str, fitted: Json, output: bytes) -> Fit:
         peak_memory_bytes=fitted["peak_memory_bytes"],
         classes=None if classes is None else tuple(classes),
         n_rows=fitted["n_rows"],
+        opened=tuple(OpenedFile(path, digest) for path, digest in fitted["opened"]),
     )

@@ -20,6 +20,7 @@ from clew.declare import ModelSpec
 from clew.entities import Json, RowRange
 from clew.errors import ClewError, TrainingFailed, UsageError, did_you_mean
 from clew.registry import LoadedModel, Predictions, Signature, wrap_model
+from clew.registry.flavors.onnx_file import is_onnx, take_in
 from clew.training.faults import function_fault, user_traceback
 from clew.training.journal import JournalWriter
 from clew.training.protocol import pack_array
@@ -44,11 +45,20 @@ class Rows:
     spec: ModelSpec
     features: tuple[str, ...]
     categorical: frozenset[str]
+    files: Mapping[str, Path]
 
     @classmethod
-    def open(cls, path: str, spec: ModelSpec, features: Sequence[str], categorical: Iterable[str]) -> Rows:
+    def open(
+        cls,
+        path: str,
+        spec: ModelSpec,
+        features: Sequence[str],
+        categorical: Iterable[str],
+        files: Mapping[str, str],
+    ) -> Rows:
         table = pa.ipc.open_file(pa.memory_map(path)).read_all()
-        return cls(table, spec, tuple(features), frozenset(categorical) & frozenset(features))
+        folders = {name: Path(folder) for name, folder in files.items()}
+        return cls(table, spec, tuple(features), frozenset(categorical) & frozenset(features), folders)
 
     def parts(self, rows: Sequence[RowRange]) -> pa.Table:
         """The rows of several ranges, one after the other, without a copy."""
@@ -102,7 +112,7 @@ def fit(
     features = labelled.select(data.features)
     frame = spec.declaration.dataset.frame
     signature = Signature.of(features, data.categorical, frame, spec.declaration.task, classes)
-    train = _train(signature, features, labelled, spec, journal)
+    train = _train(signature, features, labelled, data, journal)
     seed_everything(seed)
     forget_peak_memory()
     start = time.perf_counter()
@@ -187,19 +197,16 @@ def _classes(labelled: pa.Table, rows: tuple[RowRange, ...], spec: ModelSpec) ->
 
 
 def _train(
-    signature: Signature,
-    features: pa.Table,
-    labelled: pa.Table,
-    spec: ModelSpec,
-    journal: JournalWriter | None,
+    signature: Signature, features: pa.Table, labelled: pa.Table, data: Rows, journal: JournalWriter | None
 ) -> Train:
-    dataset = spec.declaration.dataset
+    dataset = data.spec.declaration.dataset
     return Train(
         X=signature.to_frame(features),
         y=_array(labelled.column(dataset.label)),
         times=_array(labelled.column(dataset.time).cast(pa.int64())).view("datetime64[us]"),
         keys=_array(labelled.column(dataset.key)),
         label_delay=dataset.label_delay,
+        files=data.files,
         journal=journal,
     )
 
@@ -220,6 +227,9 @@ def _call(spec: ModelSpec, train: Train, arguments: Mapping[str, Any], code_fold
         raise function_fault(spec.name, error, code_folder) from None
     if model is None:
         raise TrainingFailed(f"{spec.name}() returned None. End it with: return the fitted model.")
+    if is_onnx(model):
+        # Now, as the next fit may write to the same file.
+        return take_in(model)
     if not hasattr(model, "predict"):
         raise TrainingFailed(
             f"{spec.name}() returned {type(model).__name__!r}, which has no predict(). End it with: return"

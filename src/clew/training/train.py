@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -33,6 +35,8 @@ class Train:
         When each row happened, ``datetime64[us]`` in UTC.
     keys
         The key of each row.
+    files
+        By name the folders that the model declared; each is a version of its own, to be read only.
 
     Examples
     --------
@@ -48,6 +52,7 @@ class Train:
     times: Array
     keys: Array
     label_delay: Duration
+    files: Mapping[str, Path] = field(default_factory=dict, repr=False)
     journal: JournalWriter | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -117,7 +122,7 @@ class Train:
     def _rows(self, start: int, end: int) -> Train:
         rows = slice(start, end)
         parts = (self.y[rows], self.times[rows], self.keys[rows])
-        return Train(_slice_frame(self.X, start, end), *parts, self.label_delay, self.journal)
+        return Train(_slice_frame(self.X, start, end), *parts, self.label_delay, self.files, self.journal)
 
 
 def _moment(time: np.datetime64) -> datetime:

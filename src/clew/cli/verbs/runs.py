@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from clew.entities import Run, RunStatus
     from clew.storage.series import SeriesSummary
-    from clew.tracking import Artifact, Note
+    from clew.tracking import Artifact, Note, OpenedFile
 
 LAST_LINES = 40
 """Of what a training printed; a screenful."""
@@ -206,11 +206,12 @@ def show_run(run_id: str, as_json: bool) -> None:
         tags = tracking.read_tags(records.store, run.id)
         notes = tracking.read_notes(records.store, run.id)
         artifacts = tracking.list_artifacts(records.store, run.id)
+        opened = tracking.opened_files(records.store, run.id)
     told = {"run": run, "logged": logged, "printed": printed, "tags": tags, "notes": notes}
     answer(
         as_json,
-        {**told, "artifacts": artifacts},
-        lambda: _show_run(run, printed, series, tags, notes, artifacts),
+        {**told, "artifacts": artifacts, "opened": opened},
+        lambda: _show_run(run, printed, series, tags, notes, artifacts, opened),
     )
 
 
@@ -221,6 +222,7 @@ def _show_run(
     tags: Mapping[str, str],
     notes: Sequence[Note],
     artifacts: Sequence[Artifact],
+    opened: Sequence[OpenedFile],
 ) -> None:
     from clew.cli.terminal import say, show_facts
     from clew.cli.words import size
@@ -232,10 +234,12 @@ def _show_run(
             "purpose": run.purpose,
             "started": f"{run.started_at:%Y-%m-%d %H:%M:%S} UTC",
             **_what_it_took(run),
-            "rows": f"{n_rows(run):,}: {_ranges(run)}",
-            "snapshot": f"{run.snapshot[:12]} of {run.dataset}",
-            "code": run.code[:12],
+            # Of a model that was made elsewhere none of these is known.
+            "rows": f"{n_rows(run):,}: {_ranges(run)}" if run.snapshot else None,
+            "snapshot": f"{run.snapshot[:12]} of {run.dataset}" if run.snapshot else None,
+            "code": run.code[:12] or None,
             "environment": run.environment[:12],
+            "also read": read_outside(opened),
             "seed": run.seed,
             "params": _params(run),
             "metrics": _metrics_with_intervals(run),
@@ -263,6 +267,11 @@ def _series_line(series: SeriesSummary) -> str:
         f"{series.name} {number(series.last)}{at}  {sparkline(series.points)}"
         f"  {series.n:,} values, first {number(series.first)}"
     )
+
+
+def read_outside(opened: Sequence[OpenedFile]) -> str:
+    """Files that the training read and that nobody keeps, a line each; empty for none."""
+    return "\n".join(f"{file.path}  (sha256 {(file.sha256 or 'unknown')[:12]}, not kept)" for file in opened)
 
 
 def _what_it_took(run: Run) -> dict[str, Any]:

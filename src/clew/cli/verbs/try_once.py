@@ -145,7 +145,7 @@ def _axes(
 def show_try(result: TryResult) -> None:
     """The gate's report, what was made, and where to go from here."""
     from clew.cli.terminal import console, outcome_text, say, show_facts, show_gate
-    from clew.cli.verbs.runs import n_rows
+    from clew.cli.verbs.runs import n_rows, read_outside
     from clew.cli.words import lasting, number, size
 
     version, run = result.version, result.run
@@ -160,6 +160,7 @@ def show_try(result: TryResult) -> None:
             "gate": outcome_text(result.report.outcome),
             "metrics": metrics,
             "run": f"{run.id[:12]}  {n_rows(run):,} rows of snapshot {run.snapshot[:12]}",
+            "also read": read_outside(result.opened),
             "took": f"{lasting(run.seconds or 0)}, at most {size(run.peak_memory_bytes or 0)} of memory",
         }
     )

@@ -14,7 +14,8 @@ from clew.config import BudgetSettings
 from clew.entities import Param
 from clew.loop.live.checkpoints import all_positions
 from clew.loop.live.declared import note_declarations
-from clew.loop.live.model import LiveModel, LiveStatus, Surroundings
+from clew.loop.live.model import LiveModel
+from clew.loop.live.surroundings import LiveStatus, Surroundings
 from clew.registry import audit_log, record_audit
 from clew.storage import Compaction, Store, compact
 from clew.tracking import fail_lost_runs

@@ -11,8 +11,8 @@ from alembic import op
 
 from clew.storage.run_values import value_rows
 
-revision = "0005"
-down_revision = "0004"
+revision = "0007"
+down_revision = "0006"
 
 _RUNS_AT_ONCE = 1000
 
