@@ -234,7 +234,10 @@ class DatasetDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class ModelDeclaration:
-    """What ``@clew.model`` says, without the function. `params` are its keyword defaults."""
+    """What ``@clew.model`` says, without the function.
+
+    `params` are its keyword defaults, `files` the folders it learns from by name.
+    """
 
     name: str
     dataset: DatasetDeclaration
@@ -251,6 +254,7 @@ class ModelDeclaration:
     memory_limit_bytes: int | None = None
     allow_code: bool = False
     min_requests: int = 20
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:
@@ -354,6 +358,23 @@ class Snapshot:
         return place - sum(max(0, min(each.end, place) - each.start) for each in self.erased)
 
 
+@dataclass(frozen=True, slots=True)
+class FolderSnapshot:
+    """One immutable version of a folder of files, named by its content.
+
+    `manifest` is the object that lists its files, `packs` those that hold their contents.
+    """
+
+    dataset: str
+    id: str
+    manifest: str
+    packs: tuple[str, ...]
+    n_files: int
+    n_bytes: int
+    taken_at: datetime
+    source: str
+
+
 # -- tracking ----------------------------------------------------------------------------------------
 
 RunStatus: TypeAlias = Literal["running", "finished", "failed"]
@@ -383,6 +404,7 @@ class Run:
     """One execution of a training function. `key` is what makes repeating it idempotent.
 
     `rows` are runs of rows of the snapshot, in order: one, or more when some between were left out.
+    `intervals` holds the 95 % interval of those metrics that have one.
     """
 
     id: str
@@ -405,6 +427,7 @@ class Run:
     error: str | None = None
     seconds: float | None = None
     peak_memory_bytes: int | None = None
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 # -- registry ----------------------------------------------------------------------------------------

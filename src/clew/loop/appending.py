@@ -16,8 +16,8 @@ from clew.entities import Column, Snapshot
 from clew.errors import NotFound, did_you_mean
 from clew.registry import record_audit
 from clew.storage import Store, Transaction
+from clew.tracking.sources import names
 from clew.training import Child, Described
-from clew.training.declared_sources import names
 
 # A table of more bytes is looked at piece by piece.
 _IN_MEMORY_BYTES = 256 << 20

@@ -13,12 +13,15 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from clew.errors import ProjectError
 from clew.tracking.ignore_files import IgnoreRule, is_left_out, rules_of
+from clew.tracking.submodules import NONE, Submodule, submodules_of
 
 MOST_FILES = 10_000
+DATA = "is a declared data source"
 
 # Folders that hold what can be made again, or what is not the project's.
 IGNORED_FOLDERS = {
@@ -61,6 +64,8 @@ class ProjectFiles:
         Where git's HEAD stands, and whether the files differ from it; None without git.
     skipped
         Paths with the reason why they are left out.
+    submodules
+        The git submodules among them, checked out or not.
     """
 
     tracked: tuple[str, ...]
@@ -68,6 +73,7 @@ class ProjectFiles:
     commit: str | None
     is_dirty: bool
     skipped: tuple[tuple[str, str], ...]
+    submodules: tuple[Submodule, ...] = ()
 
 
 def list_project_files(
@@ -93,24 +99,29 @@ def list_project_files(
         When there are too many files for a project's code.
     """
     other = {path for path in (_below(root, str(folder)) for folder in not_project) if path}
+    excluded = _expand(root, exclude)
+    # A folder that is data counts as one: it may hold more names than any project's code.
+    folders = {path for path in excluded if (root / path).is_dir()}
+    other |= folders
     git = _ask_git(root)
-    tracked = git.tracked if git else []
+    tracked = _outside(folders, git.tracked if git else [])
     untracked = _without_ignored(git.untracked if git else _walk(root, other), other)
     if len(tracked) + len(untracked) > MOST_FILES:
         raise _too_many(root)
-    excluded = _expand(root, exclude)
     outputs = {path for name in written if (path := _below(root, name))}
     reasons = {path: reason for path in (*tracked, *untracked) if (reason := _refused(path, excluded))}
     reasons |= {path: "was written by Clew" for path in untracked if _is_output(root, path, outputs)}
+    reasons |= dict.fromkeys(folders, DATA)
     kept, kept_untracked = (
         tuple(sorted(path for path in paths if path not in reasons)) for paths in (tracked, untracked)
     )
     is_dirty = git is not None and (
-        git.commit is None or bool(git.changed - reasons.keys() or kept_untracked)
+        git.commit is None or bool({*_outside(folders, git.changed)} - reasons.keys() or kept_untracked)
     )
-    return ProjectFiles(
-        kept, kept_untracked, git.commit if git else None, is_dirty, tuple(sorted(reasons.items()))
-    )
+    submodules, missing = (git.submodules, git.missing) if git else ((), ())
+    reasons |= dict.fromkeys(missing, "is a submodule that is not checked out")
+    skipped = tuple(sorted(reasons.items()))
+    return ProjectFiles(kept, kept_untracked, git.commit if git else None, is_dirty, skipped, submodules)
 
 
 # -- git -----------------------------------------------------------------------------------------------
@@ -122,6 +133,8 @@ class _Git:
     untracked: list[str]
     commit: str | None
     changed: set[str]
+    submodules: tuple[Submodule, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 def _ask_git(root: Path) -> _Git | None:
@@ -129,9 +142,13 @@ def _ask_git(root: Path) -> _Git | None:
     inside = _git(root, "rev-parse", "--is-inside-work-tree")
     if inside is None or inside.strip() != b"true" or _git(root, "check-ignore", "--quiet", ".") is not None:
         return None
+    submodules, missing = submodules_of(partial(_git, root)) if (root / ".gitmodules").exists() else NONE
     # Asked apart: submodules are only listed among tracked files.
     tracked = _paths(_git(root, "ls-files", "-z", "--cached", "--recurse-submodules"))
     untracked = _paths(_git(root, "ls-files", "-z", "--others", "--exclude-standard"))
+    for each in submodules:
+        others = _paths(_git(root / each.path, "ls-files", "-z", "--others", "--exclude-standard"))
+        untracked += [f"{each.path}/{path}" for path in others]
     head = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
     prefix = os.fsdecode(_git(root, "rev-parse", "--show-prefix") or b"").rstrip("\n")
     # Not git diff, which writes the index anew when only a file's time changed.
@@ -142,6 +159,8 @@ def _ask_git(root: Path) -> _Git | None:
         untracked,
         head.decode().strip() if head else None,
         {entry[3:].removeprefix(prefix) for entry in _paths(changed)},
+        submodules,
+        missing,
     )
 
 
@@ -206,6 +225,10 @@ def _is_environment(folder: str) -> bool:
     return Path(folder, "pyvenv.cfg").exists()
 
 
+def _outside(folders: set[str], paths: Iterable[str]) -> list[str]:
+    return [path for path in paths if folders.isdisjoint(_folders_of(path))]
+
+
 def _without_ignored(paths: Iterable[str], other: set[str]) -> list[str]:
     """Leaves out what is nobody's code, also where no ``.gitignore`` says so."""
     given = list(paths)
@@ -228,7 +251,7 @@ def _refused(path: str, excluded: set[str]) -> str | None:
     if _matches(_name(path).lower(), SECRET_NAMES) or not SECRET_FOLDERS.isdisjoint(path.split("/")[:-1]):
         return "may hold secrets"
     if path in excluded or any(folder in excluded for folder in _folders_of(path)):
-        return "is a declared data source"
+        return DATA
     return None
 
 

@@ -43,6 +43,7 @@ from clew.loop.live.forgetting import forget_in_checkpoint
 from clew.loop.live.rows import LiveRows, matured_history
 from clew.loop.live.surroundings import LiveStatus, Surroundings
 from clew.loop.live.traffic import LiveTraffic
+from clew.loop.live.upgrades import check_after_upgrade
 from clew.loop.live.workshop import Workshop
 from clew.loop.live.world import LiveWorld
 from clew.loop.model_loop import ModelLoop
@@ -95,6 +96,7 @@ class LiveModel:
         with self._lock:
             declaration, store = self._described.model, self._around.store
             ensure_deployment(store, self.deployment, "live", declaration.name, declaration, now)
+            check_after_upgrade(self._around, self.deployment, now)
             try:
                 forget_in_checkpoint(store, self.deployment)
                 checkpoint = load_checkpoint(store, self.deployment)
@@ -293,6 +295,7 @@ class LiveModel:
             params=self._params,
             seed=around.seed,
             owner=this_owner(),
+            folders=self._workshop.folders,
         )
         prefix = f"live/{self.deployment}"
         metric = metric_of(declaration)
@@ -360,7 +363,7 @@ class LiveModel:
 
     def _go_on(self, checkpoint: Checkpoint, now: datetime) -> None:
         state, declaration = checkpoint.state, self._described.model
-        self._workshop.use(get_snapshot(self._around.store, state["snapshot"]))
+        self._workshop.use(get_snapshot(self._around.store, state["snapshot"]), now)
         rows = LiveRows.restored(state["rows"] | {"declaration": declaration})
         self._assemble(rows, state["snapshot"])
         self._fitter.restore(state["fitter"])
