@@ -6,9 +6,8 @@ what the command line and the server call.
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -19,15 +18,20 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-import clew
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
 from clew.datasets import feature_names, list_datasets, read_rows, read_source, take_snapshot
-from clew.entities import Duration, Run, Snapshot, Version
-from clew.errors import NotFound, PackageError, ProjectError
+from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
+from clew.errors import NotFound, PackageError, ProjectError, UsageError, did_you_mean
 from clew.loop.adoption import Adoption, adopt, asked_of, features_of, located
+from clew.loop.appending import Appended, append_file
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, batch_destinations, predict_batch
-from clew.loop.fitter import Fitter, Thread
+from clew.loop.columns import ColumnsReport, keep_report, weigh_columns
+from clew.loop.declared import chosen_model, params_of
+from clew.loop.fitter import Fitter, Thread, identity_of
+from clew.loop.folders import by_name, folders_of_model
+from clew.loop.grid import GridResult, best_of, grid_result, measure_grid
+from clew.loop.held_out import read_held_out
 from clew.loop.history import History
 from clew.loop.jobs import Job, handed_back, open_job, record, restarted
 from clew.loop.live.lived import lived
@@ -50,9 +54,9 @@ from clew.loop.result import (
 )
 from clew.loop.run_change import RunChange, run_change
 from clew.loop.served_model import ElsewhereModel, ServedModel
-from clew.loop.targets import chosen, guessed_sources, params_of, refuse_params_of_nobody
 from clew.loop.trace import touched, trace, version_name
 from clew.loop.trial import Trial, try_result
+from clew.loop.variants import Ground, prepare_ground
 from clew.loop.why import why
 from clew.registry import LoadedModel, Predictions, Signature, fetch_package, get_version, load_package
 from clew.registry.package_checks import needs_code, read_own, version_changes
@@ -72,7 +76,8 @@ from clew.tracking import (
     this_owner,
 )
 from clew.tracking.children import variables_of_children
-from clew.training import Child, Described
+from clew.tracking.sources import declared_sources, guessed_sources
+from clew.training import ArtifactLimits, Child, Described
 
 Clock = Callable[[], datetime]
 
@@ -120,18 +125,76 @@ class Workspace:
         """
         report = on_progress or _ignore
         with self._prepared(params or {}, seed, report) as prepared:
-            fitter, identity = self._fitter(prepared, "try")
-            key = f"try/{identity}"
+            return self._tried(prepared, again, report)
+
+    def _tried(self, prepared: Prepared, again: bool, on_progress: OnProgress) -> TryResult:
+        fitter, identity = self._fitter(prepared, "try")
+        key = f"try/{identity}"
+        job = self._job(key, "try", prepared.described.model.name, "train")
+        if job.is_over and again:
+            key = f"{key}/{self._next_attempt(key)}"
+            fitter = fitter.keyed(key)
             job = self._job(key, "try", prepared.described.model.name, "train")
-            if job.is_over and again:
-                key = f"{key}/{self._next_attempt(key)}"
-                fitter = fitter.keyed(key)
-                job = self._job(key, "try", prepared.described.model.name, "train")
-            is_new = not job.is_over
-            trial = Trial(fitter, prepared.checker, n_models=prepared.n_models, on_progress=report)
-            with handed_back(self.store, job, this_owner()):
-                job = trial.run(job, self._clock())
-            return try_result(fitter, job, is_new=is_new)
+        is_new = not job.is_over
+        trial = Trial(fitter, prepared.checker, n_models=prepared.n_models, on_progress=on_progress)
+        with handed_back(self.store, job, this_owner()):
+            job = trial.run(job, self._clock())
+        return try_result(fitter, job, is_new=is_new)
+
+    def try_grid(
+        self,
+        grid: Mapping[str, Sequence[Any]],
+        *,
+        params: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        jobs: int = 1,
+        again: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> GridResult:
+        """Measure every combination of the values in `grid` on the same held-out rows, and try the best.
+
+        `jobs` are fitted at a time. Combinations that were measured before are read back.
+        """
+        report = on_progress or _ignore
+        with self._prepared(params or {}, seed, report) as prepared, ExitStack() as stack:
+            thread = prepared.thread
+            self._params(prepared.described.model, {name: values[0] for name, values in grid.items()})
+            ground = self._ground(stack, prepared)
+            children = self._children(stack, prepared, jobs)
+            measured = measure_grid(ground, grid, thread.params, children, report)
+            best = replace(prepared, thread=replace(thread, params=best_of(measured).variant.params))
+            tried = self._tried(best, again, report)
+            return grid_result(ground, grid, measured, tried)
+
+    def weigh_columns(
+        self, tried: TryResult, *, jobs: int = 1, on_progress: OnProgress | None = None
+    ) -> ColumnsReport:
+        """Say what each column is worth to a model that was tried just now, and keep that with its run."""
+        report, run = on_progress or _ignore, tried.run
+        with self._prepared({}, run.seed, report) as prepared, ExitStack() as stack:
+            prepared = replace(prepared, thread=replace(prepared.thread, params=run.params))
+            ground = self._ground(stack, prepared)
+            children = self._children(stack, prepared, jobs)
+            # The table may have grown since then: losses on other rows say nothing here.
+            is_same = (ground.thread.snapshot.id, ground.thread.code) == (run.snapshot, run.code)
+            whole = read_held_out(self.store, run) if is_same else None
+            found = weigh_columns(ground, whole, children, report)
+            keep_report(self.store, run, found, self._clock())
+            return found
+
+    def _ground(self, stack: ExitStack, prepared: Prepared) -> Ground:
+        """What variants of a model share; its rows lie in a file that every child maps."""
+        folder = stack.enter_context(self.store.scratch("variants"))
+        file = prepared.described.file
+        return prepare_ground(self.store, prepared.history, prepared.thread, file, folder, self._clock)
+
+    def _children(self, stack: ExitStack, prepared: Prepared, n: int) -> list[Child]:
+        """So many children; the two that are there are the first."""
+        children = [prepared.child, prepared.checker][:n]
+        while len(children) < n:
+            folder = stack.enter_context(self.store.scratch("variant"))
+            children.append(stack.enter_context(self._start(prepared.child.code_folder, folder)))
+        return children
 
     def backtest(
         self,
@@ -175,7 +238,9 @@ class Workspace:
         with ExitStack() as stack:
             child, tree, described = stack.enter_context(self._child(_ignore))
             child.close()  # each model's workshop starts its own when it needs one
-            project = CapturedProject(self.settings.root, tree.id, child.code_folder, tuple(described))
+            project = CapturedProject(
+                self.settings.root, tree.id, child.code_folder, tuple(described), self._artifact_limits
+            )
             around = Surroundings(
                 store=self.store,
                 settings=self.settings,
@@ -185,7 +250,7 @@ class Workspace:
                 clock=self._clock,
                 on_event=on_event,
             )
-            params = {each.model.name: params_of(self.settings, each.model, {}) for each in described}
+            params = {each.model.name: self._params(each.model, {}) for each in described}
             yield stack.enter_context(Live(around, params))
 
     # -- answers ---------------------------------------------------------------------------------------
@@ -211,6 +276,24 @@ class Workspace:
             answer = self._answering(running, version)
             return ElsewhereModel(Signature.from_json(read_own(folder)["signature"]), answer, running)
         return load_package(folder, code_folder=code if allow_code else None, expected_digest=version.package)
+
+    def append(self, dataset: str, file: str, *, where: Path, actor: str, is_dry: bool = False) -> Appended:
+        """Add the rows of a file, named from `where`: see `clew.loop.appending.append_file`."""
+        path = str((where / file).resolve())
+        with self._child(_ignore, without={path}) as (child, tree, models):
+            return append_file(
+                self.store,
+                child,
+                models,
+                dataset,
+                Path(path),
+                named=file,
+                root=self.settings.root,
+                code=tree.id,
+                actor=actor,
+                now=self._clock(),
+                is_dry=is_dry,
+            )
 
     def predict_batch(
         self, name: str, source: str, destination: Path, *, where: Path, actor: str
@@ -282,6 +365,7 @@ class Workspace:
             original,
             root=self.settings.root,
             python=None if is_here else self._recorded_python(original.run, report),
+            artifact_limits=self._artifact_limits,
             clock=self._clock,
             on_progress=report,
         )
@@ -411,28 +495,32 @@ class Workspace:
     def _prepared(self, params: Mapping[str, Any], seed: int, on_progress: OnProgress) -> Iterator[Prepared]:
         with ExitStack() as stack:
             child, tree, models = stack.enter_context(self._child(on_progress))
-            refuse_params_of_nobody(self._target, models)
-            described = chosen(models, self._target.model if self._target else None)
+            self._refuse_params_of_nobody(models)
+            described = chosen_model(models, self._target.model if self._target else None)
             declaration = described.model
             on_progress(Progress(0.0, sentence=f"reading {declaration.dataset.name}"))
             scratch = stack.enter_context(self.store.scratch("checker"))
-            checker = stack.enter_context(Child.start(child.code_folder, self.settings.root, scratch))
+            checker = stack.enter_context(self._start(child.code_folder, scratch))
             # It imports the project's libraries, which takes seconds, while the table is read.
             warming = stack.enter_context(ThreadPoolExecutor(1)).submit(checker.describe, [described.file])
             snapshot = self._snapshot(child, described, tree.id)
             table = read_rows(self.store, snapshot)
-            child.use(table, declaration, described.file, snapshot.columns)
+            laid = stack.enter_context(
+                folders_of_model(self.store, declaration, self.settings.root, self._clock())
+            )
+            child.use(table, declaration, described.file, snapshot.columns, by_name(laid))
             features = feature_names(snapshot.columns, declaration.dataset, declaration.not_features)
             history = History.of(declaration, table, features)
             warming.result()
-            checker.use(table, declaration, described.file, snapshot.columns)
+            checker.use(table, declaration, described.file, snapshot.columns, by_name(laid))
             thread = Thread(
                 snapshot=snapshot,
                 code=tree.id,
                 environment=capture_environment(self.store, now=self._clock(), variables=child.variables),
-                params=params_of(self.settings, declaration, params),
+                params=self._params(declaration, params),
                 seed=seed,
                 owner=this_owner(),
+                folders=tuple(laid),
             )
             yield Prepared(described, child, checker, history, thread, len(models))
 
@@ -443,16 +531,21 @@ class Workspace:
         return take_snapshot(self.store, dataset, table, source=source, code=code, now=self._clock())
 
     @contextmanager
-    def _child(self, on_progress: OnProgress) -> Iterator[tuple[Child, CodeTree, list[Described]]]:
+    def _child(
+        self, on_progress: OnProgress, without: Set[str] = frozenset()
+    ) -> Iterator[tuple[Child, CodeTree, list[Described]]]:
         """A child that runs the captured code, and what that code declares."""
         if self._target is None:
             raise ProjectError("No project is open here; name a file, such as: clew try model.py")
         on_progress(Progress(0.0, sentence="capturing the code"))
-        known, guessed = self._known_sources(), guessed_sources(self.settings.root, self._target.files)
+        known, guessed = (
+            self._known_sources() | without,
+            guessed_sources(self.settings.root, self._target.files),
+        )
         with ExitStack() as stack:
             child, tree = self._captured(stack, known | guessed)
             described = child.describe(self._target.files)
-            declared = {d.model.dataset.source for d in described if d.model.dataset.source is not None}
+            declared = {source for each in described for source in declared_sources(each.model)}
             if (declared | known) != (guessed | known):
                 # Declared data is never captured, other files are; only now is it known which is which.
                 child.close()
@@ -471,13 +564,23 @@ class Workspace:
         )
         folder = stack.enter_context(self.store.scratch("code"))
         materialise_code(self.store, tree.id, folder / "code")
-        child = stack.enter_context(Child.start(folder / "code", self.settings.root, folder))
+        child = stack.enter_context(self._start(folder / "code", folder))
         return child, tree
+
+    def _start(self, code: Path, scratch: Path) -> Child:
+        return Child.start(code, self.settings.root, scratch, artifact_limits=self._artifact_limits)
+
+    @property
+    def _artifact_limits(self) -> ArtifactLimits:
+        limits = self.settings.tracking
+        return ArtifactLimits(
+            limits.max_artifact_bytes, limits.max_run_artifact_bytes, limits.max_run_artifacts
+        )
 
     def _known_sources(self) -> set[str]:
         with self.store.read() as reader:
-            rows = reader.find("datasets")
-        sources = (row["declaration"].get("source") for row in rows)
+            rows, folders = reader.find("datasets"), reader.find("folder_log")
+        sources = [row["declaration"].get("source") for row in rows] + [row["source"] for row in folders]
         return {source for source in sources if source}
 
     def _text_columns(self, dataset: str) -> list[str]:
@@ -485,20 +588,25 @@ class Workspace:
         known = [each for each in list_datasets(self.store) if each.name == dataset]
         return [column.name for each in known for column in each.columns if column.type == "string"]
 
+    def _params(self, declaration: ModelDeclaration, given: Mapping[str, Any]) -> dict[str, Param]:
+        return params_of(declaration, self.settings.params.get(declaration.name, {}), given)
+
+    def _refuse_params_of_nobody(self, models: Sequence[Described]) -> None:
+        """A misspelled ``[params.…]`` would silently leave the defaults."""
+        listed = self.settings.models
+        if self._target is None or not listed or not set(listed) <= set(self._target.files):
+            return  # of a file that was not asked for nobody knows the models
+        names = [described.model.name for described in models]
+        for name in self.settings.params:
+            if name not in names:
+                raise UsageError(
+                    f"clew.toml has hyperparameters for {name!r}, but the project declares no such model."
+                    f" {did_you_mean(name, names)}"
+                )
+
     def _fitter(self, prepared: Prepared, kind: str, *more: Any) -> tuple[Fitter, str]:
-        thread = prepared.thread
-        declaration = prepared.described.model
-        facts = [
-            clew.__version__,
-            msgspec.to_builtins(declaration),
-            thread.snapshot.id,
-            thread.code,
-            thread.environment,
-            {name: param.value for name, param in thread.params.items()},
-            thread.seed,
-            *more,
-        ]
-        identity = hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()[:16]
+        thread, declaration = prepared.thread, prepared.described.model
+        identity = identity_of(declaration, thread, *more)
         prefix = f"{kind}/{identity}"
         metric = metric_of(declaration)
         fitter = Fitter(self.store, prepared.child, prepared.history, thread, metric, prefix, self._clock)

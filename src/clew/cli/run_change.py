@@ -28,9 +28,15 @@ def show_run_change(change: RunChange) -> None:
     _table(["", *THEN_NOW], _changed(change.facts))
     _table(["parameter", *THEN_NOW], [[p.name, _param(p.then), _param(p.now)] for p in change.params])
     _table(
-        ["metric", *THEN_NOW, "difference"],
+        ["metric", *THEN_NOW, "difference", "more loss on the same rows"],
         [
-            [m.name, _metric(m.then, m.then_interval), _metric(m.now, m.now_interval), _difference(m)]
+            [
+                m.name,
+                _metric(m.then, m.then_interval),
+                _metric(m.now, m.now_interval),
+                _difference(m),
+                _more_loss(m),
+            ]
             for m in change.metrics
         ],
     )
@@ -72,6 +78,13 @@ def _metric(value: float | None, interval: Interval | None) -> str:
 
 def _difference(metric: MetricChange) -> str:
     return "–" if metric.difference is None else f"{metric.difference:+.3g}".replace("-", "−")
+
+
+def _more_loss(metric: MetricChange) -> str:
+    if metric.more_loss is None:
+        return "–"
+    value, lower, upper = metric.more_loss
+    return f"{value:+.4f} ({lower:+.4f} to {upper:+.4f})".replace("-", "−")
 
 
 def _show_data(data: DataChange) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from clew.datasets import feature_names, get_snapshot, read_rows
-from clew.entities import ModelDeclaration, RowRange, Run, Snapshot
+from clew.datasets.folders import find_folder
+from clew.entities import FolderSnapshot, ModelDeclaration, RowRange, Run, Snapshot
 from clew.errors import (
     ClewError,
     NotFound,
@@ -29,7 +30,9 @@ from clew.errors import (
 )
 from clew.loop.first import held_out
 from clew.loop.fitter import Fitter, Thread, row_losses
+from clew.loop.folders import by_name, folders_laid_out
 from clew.loop.history import History
+from clew.loop.keeping import Keeper
 from clew.loop.originals import Original
 from clew.loop.policy import metric_of
 from clew.loop.reproduction import (
@@ -51,18 +54,18 @@ from clew.tracking import (
     close_run,
     environment_change,
     fail_run,
+    folders_of,
     get_code,
     get_environment,
     keep_environment,
     list_runs,
-    log_metrics,
     materialise_code,
     open_run,
     opened_files,
-    read_metrics,
+    summarise_metrics,
     this_owner,
 )
-from clew.training import Child, Fit
+from clew.training import ArtifactLimits, Child, Fit, Listener
 
 PURPOSE = "reproduce"
 AGAIN, RECORDED = "again", "recorded"
@@ -86,6 +89,7 @@ def reproduce(
     *,
     root: Path,
     python: Path | None,
+    artifact_limits: ArtifactLimits,
     clock: Callable[[], datetime],
     on_progress: OnProgress,
 ) -> Reproduction:
@@ -97,6 +101,8 @@ def reproduce(
         The project's folder; nothing in it is read.
     python
         The interpreter of an environment made for this; None for the present one.
+    artifact_limits
+        What ``train.artifact`` takes.
 
     Raises
     ------
@@ -124,8 +130,10 @@ def reproduce(
         snapshot = get_snapshot(store, repeated.snapshot, repeated.dataset)
         table = recorded_rows(store, snapshot, repeated.rows)
         on_progress(Progress(0.2, sentence="laying out the captured code"))
-        child = stack.enter_context(_child(store, repeated, root, python))
-        fitter = _fitter(store, child, repeated, snapshot, table, clock)
+        child = stack.enter_context(_child(store, repeated, root, python, artifact_limits))
+        folders = [find_folder(store, identity) for identity in folders_of(store, repeated)]
+        laid = stack.enter_context(folders_laid_out(store, folders))
+        fitter = _fitter(store, child, repeated, snapshot, table, laid, clock)
         return _Repetition(fitter, original, clock, on_progress).done(is_made=python is not None)
 
 
@@ -135,15 +143,16 @@ def _fitter(
     run: Run,
     snapshot: Snapshot,
     table: pa.Table,
+    laid: Mapping[FolderSnapshot, Path],
     clock: Callable[[], datetime],
 ) -> Fitter:
     """What fits the run's model on `table`, as the captured code declares it."""
     file, declaration = _declared(store, child, run)
-    child.use(table, declaration, file, snapshot.columns)
+    child.use(table, declaration, file, snapshot.columns, by_name(laid))
     features = feature_names(snapshot.columns, declaration.dataset, declaration.not_features)
     history = History.of(declaration, table, features)
     environment = keep_environment(store, child.environment(), now=clock())
-    thread = Thread(snapshot, run.code, environment, run.params, run.seed, this_owner())
+    thread = Thread(snapshot, run.code, environment, run.params, run.seed, this_owner(), tuple(laid))
     return Fitter(store, child, history, thread, metric_of(declaration), PURPOSE, clock)
 
 
@@ -182,10 +191,12 @@ def _of_part(store: Store, snapshot: Snapshot, rows: RowRange, number: int, part
 
 
 @contextmanager
-def _child(store: Store, run: Run, root: Path, python: Path | None) -> Iterator[Child]:
+def _child(
+    store: Store, run: Run, root: Path, python: Path | None, limits: ArtifactLimits
+) -> Iterator[Child]:
     with store.scratch("reproduce") as folder:
         materialise_code(store, run.code, folder / "code")
-        with Child.start(folder / "code", root, folder, python=python) as child:
+        with Child.start(folder / "code", root, folder, python=python, artifact_limits=limits) as child:
             yield child
 
 
@@ -280,22 +291,24 @@ class _Repetition:
     def _evidence(self, run: Run) -> Evidence:
         judged = self._rehearsed(run)
         self._report(Progress(0.5, sentence=f"training on {len(self._history):,} rows"))
-        fit = self._fit(AGAIN)
+        self._kept = Keeper(self._store, run.id, self._clock)
+        fit = self._fit(AGAIN, self._kept.listener)
         self._report(Progress(0.8, sentence="comparing"))
         is_same_package, predictions, learned, notes = self._held_against_package(run)
-        logged = self._logged(fit)
-        measured = {**{name: value for name, _, value in fit.logged}, **{m.name: m.now for m in judged}}
+        logged = self._logged()
+        measured = {**self._kept.last, **{m.name: m.now for m in judged}}
         # How it does on rows that it learned from tells less, so it only stands in for what is not known.
         metrics = (*(judged or learned), *logged)
         return Evidence(fit, is_same_package, predictions, metrics, measured, notes)
 
-    def _fit(self, name: str) -> Fit:
-        return self._child.fit(name, self._rows, self._repeated.params, self._repeated.seed)
+    def _fit(self, name: str, listener: Listener | None = None) -> Fit:
+        repeated = self._repeated
+        return self._child.fit(name, self._rows, repeated.params, repeated.seed, listener=listener)
 
     def _rehearsed(self, run: Run) -> tuple[MetricCompared, ...]:
         """The run's own metric, measured again as it was: by a twin, on the newest rows."""
         name, history = self._metric.name, self._history
-        is_logged = bool(read_metrics(self._store, self._repeated.id, name))
+        is_logged = name in [each.name for each in summarise_metrics(self._store, self._repeated.id, 1)]
         if is_logged or name not in self._repeated.metrics:
             return ()
         self._report(Progress(0.3, sentence="measuring the metric again"))
@@ -310,10 +323,10 @@ class _Repetition:
         tolerance = self._fitter.declaration.margin.absolute(then)
         return MetricCompared(self._metric.name, rows, then, now, tolerance)
 
-    def _logged(self, fit: Fit) -> Iterator[MetricCompared]:
+    def _logged(self) -> Iterator[MetricCompared]:
         """The last value of each number that ``train.log`` got, then and now."""
-        then = {each.name: each.value for each in read_metrics(self._store, self._repeated.id)}
-        now = {name: value for name, _, value in fit.logged}
+        then = {each.name: each.last for each in summarise_metrics(self._store, self._repeated.id, 1)}
+        now = self._kept.last
         for name in sorted(then.keys() & now.keys()):
             yield MetricCompared(name, "logged by the function", then[name], now[name], None)
 
@@ -379,11 +392,11 @@ class _Repetition:
             environment=thread.environment,
             now=self._clock(),
             owner=thread.owner,
+            folders=[folder.id for folder in thread.folders],
         )
 
     def _close(self, run: Run, evidence: Evidence) -> Run:
         fit = evidence.fit
-        log_metrics(self._store, run.id, fit.logged, self._clock())
         return close_run(
             self._store,
             run.id,

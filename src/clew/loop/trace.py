@@ -154,6 +154,7 @@ def _files(reader: Reader, reference: str) -> list[str]:
 _LOOK_UP: dict[str, Callable[[Reader, str], list[str]]] = {
     "run": _by_prefix("runs"),
     "snapshot": _by_prefix("snapshots"),
+    "folder": _by_prefix("folder_snapshots"),
     "decision": _by_prefix("decisions"),
     "finding": _by_prefix("findings"),
     "code": _by_prefix("code_trees"),
@@ -223,6 +224,14 @@ def _tell_snapshot(reader: Reader, identity: str) -> tuple[str, Json]:
     return sentence, {"taken_at": row["taken_at"].isoformat(), "columns": columns, "parts": len(row["parts"])}
 
 
+def _tell_folder(reader: Reader, identity: str) -> tuple[str, Json]:
+    rows = reader.find("folder_snapshots", {"id": identity}, limit=1)
+    row = _known(rows[0] if rows else None, "snapshot of a folder", identity)
+    files = "1 file" if row["n_files"] == 1 else f"{row['n_files']:,} files"
+    facts = {"taken_at": row["taken_at"].isoformat(), "n_bytes": row["n_bytes"], "manifest": row["manifest"]}
+    return f"{files} of the folder {row['dataset']}, from {row['source']}", facts
+
+
 def _tell_code(reader: Reader, identity: str) -> tuple[str, Json]:
     row = _known(reader.get("code_trees", id=identity), "code", identity)
     commit = f"commit {row['commit'][:SHORT]}" if row["commit"] else "no git commit"
@@ -284,6 +293,7 @@ _TOLD: dict[str, Callable[[Reader, str], tuple[str, Json]]] = {
     "version": _tell_version,
     "run": _tell_run,
     "snapshot": _tell_snapshot,
+    "folder": _tell_folder,
     "code": _tell_code,
     "environment": _tell_environment,
     "decision": _tell_decision,

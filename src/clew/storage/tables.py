@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-STORE_VERSION = 10
+STORE_VERSION = 8
 
 
 def stored_time(moment: datetime) -> str:
@@ -174,6 +174,7 @@ datasets = Table(
     _json("declaration"),
     _text("code"),
     _time("created_at", nullable=False),
+    _json("schemas"),
 )
 snapshots = Table(
     "snapshots",
@@ -192,10 +193,34 @@ snapshots = Table(
     _integer("format", nullable=False),
     _json("blocks"),
     _json("cuts"),
+    _json("keys"),
     Index("snapshots_by_id", "id"),
 )
 snapshot_log = Table(
     "snapshot_log",
+    metadata,
+    _key("dataset"),
+    _sequence_key("sequence"),
+    _text("snapshot", nullable=False),
+    _time("taken_at", nullable=False),
+    _text("source"),
+)
+folder_snapshots = Table(
+    "folder_snapshots",
+    metadata,
+    _key("dataset"),
+    _key("id"),
+    _text("manifest", nullable=False),
+    _json("packs"),
+    _integer("n_files", nullable=False),
+    _integer("n_bytes", nullable=False),
+    _time("taken_at", nullable=False),
+    _text("source"),
+    _integer("format", nullable=False),
+    Index("folder_snapshots_by_id", "id"),
+)
+folder_log = Table(
+    "folder_log",
     metadata,
     _key("dataset"),
     _sequence_key("sequence"),
@@ -247,8 +272,40 @@ runs = Table(
     _integer("peak_memory_bytes"),
     _text("owner"),
     _integer("attempt"),
+    _json("intervals"),
     Index("runs_by_model", "model", "started_at"),
     Index("runs_by_purpose", "purpose"),
+    Index("runs_by_start", "started_at"),
+    Index("runs_by_status", "status", "started_at"),
+)
+run_values = Table(
+    "run_values",
+    metadata,
+    _key("run"),
+    _key("kind"),
+    _key("name"),
+    _text("text"),
+    _number("number"),
+    Index("run_values_by_number", "kind", "name", "number", "run"),
+    Index("run_values_by_text", "kind", "name", "text", "run"),
+)
+run_notes = Table(
+    "run_notes",
+    metadata,
+    _key("run"),
+    _sequence_key("number"),
+    _text("text", nullable=False),
+    _text("actor", nullable=False),
+    _time("at", nullable=False),
+)
+run_artifacts = Table(
+    "run_artifacts",
+    metadata,
+    _key("run"),
+    _key("name"),
+    _text("digest", nullable=False),
+    _integer("n_bytes", nullable=False),
+    _time("at", nullable=False),
 )
 run_metrics = Table(
     "run_metrics",

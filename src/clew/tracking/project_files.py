@@ -21,6 +21,7 @@ from clew.tracking.ignore_files import IgnoreRule, is_left_out, rules_of
 from clew.tracking.submodules import NONE, Submodule, submodules_of
 
 MOST_FILES = 10_000
+DATA = "is a declared data source"
 
 # Folders that hold what can be made again, or what is not the project's.
 IGNORED_FOLDERS = {
@@ -98,20 +99,24 @@ def list_project_files(
         When there are too many files for a project's code.
     """
     other = {path for path in (_below(root, str(folder)) for folder in not_project) if path}
+    excluded = _expand(root, exclude)
+    # A folder that is data counts as one: it may hold more names than any project's code.
+    folders = {path for path in excluded if (root / path).is_dir()}
+    other |= folders
     git = _ask_git(root)
-    tracked = git.tracked if git else []
+    tracked = _outside(folders, git.tracked if git else [])
     untracked = _without_ignored(git.untracked if git else _walk(root, other), other)
     if len(tracked) + len(untracked) > MOST_FILES:
         raise _too_many(root)
-    excluded = _expand(root, exclude)
     outputs = {path for name in written if (path := _below(root, name))}
     reasons = {path: reason for path in (*tracked, *untracked) if (reason := _refused(path, excluded))}
     reasons |= {path: "was written by Clew" for path in untracked if _is_output(root, path, outputs)}
+    reasons |= dict.fromkeys(folders, DATA)
     kept, kept_untracked = (
         tuple(sorted(path for path in paths if path not in reasons)) for paths in (tracked, untracked)
     )
     is_dirty = git is not None and (
-        git.commit is None or bool(git.changed - reasons.keys() or kept_untracked)
+        git.commit is None or bool({*_outside(folders, git.changed)} - reasons.keys() or kept_untracked)
     )
     submodules, missing = (git.submodules, git.missing) if git else ((), ())
     reasons |= dict.fromkeys(missing, "is a submodule that is not checked out")
@@ -220,6 +225,10 @@ def _is_environment(folder: str) -> bool:
     return Path(folder, "pyvenv.cfg").exists()
 
 
+def _outside(folders: set[str], paths: Iterable[str]) -> list[str]:
+    return [path for path in paths if folders.isdisjoint(_folders_of(path))]
+
+
 def _without_ignored(paths: Iterable[str], other: set[str]) -> list[str]:
     """Leaves out what is nobody's code, also where no ``.gitignore`` says so."""
     given = list(paths)
@@ -242,7 +251,7 @@ def _refused(path: str, excluded: set[str]) -> str | None:
     if _matches(_name(path).lower(), SECRET_NAMES) or not SECRET_FOLDERS.isdisjoint(path.split("/")[:-1]):
         return "may hold secrets"
     if path in excluded or any(folder in excluded for folder in _folders_of(path)):
-        return "is a declared data source"
+        return DATA
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any
 from clew.entities import Json, Param, RowRange, Run, RunStatus
 from clew.errors import NotFound, StoreBusy, StoreError
 from clew.storage import Store, Transaction, Where, link
+from clew.storage.run_values import search_runs, value_rows
 from clew.tracking.opened_files import OpenedFile, link_opened
 from clew.tracking.owners import is_alive, this_owner
 
@@ -32,6 +34,7 @@ def open_run(
     environment: str,
     now: datetime,
     owner: str | None = None,
+    folders: Sequence[str] = (),
 ) -> tuple[Run, bool]:
     """Begin the run that `key` names, or find that it is done.
 
@@ -42,6 +45,8 @@ def open_run(
         failed, or whose process died, is begun anew: with what is given now, as its next attempt.
     owner
         The process that works on it; this one by default.
+    folders
+        Ids of the snapshots of folders that it learns from beside the rows.
 
     Returns
     -------
@@ -73,12 +78,13 @@ def open_run(
     with store.write() as tx:
         known = tx.get("runs", key=key)
         if known is not None and known["status"] == "finished":
-            return _run(known), False
+            return run_of(known), False
         if known is None:
             tx.insert("runs", {**_row(run), "owner": mine, "attempt": 1})
         else:
             _claim_again(tx, known, {**_row(run), "owner": mine})
-        _link(tx, run)
+        tx.insert_many("run_values", value_rows(run.id, "param", _values(params)))
+        _link(tx, run, folders)
     return run, True
 
 
@@ -94,8 +100,11 @@ def close_run(
     opened: Sequence[OpenedFile] = (),
     now: datetime,
     owner: str | None = None,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> Run:
     """Record that a run went well, what came out, and which files outside of its code it read.
+
+    `intervals` are those of metrics that have one, at 95 %.
 
     Raises
     ------
@@ -105,13 +114,14 @@ def close_run(
     values = {
         "status": "finished",
         "ended_at": now,
-        "metrics": dict(metrics),
+        "metrics": {name: _told(value) for name, value in metrics.items()},
+        "intervals": {name: list(map(_told, pair)) for name, pair in (intervals or {}).items()},
         "model_digest": model_digest,
         "output": store.objects.put(output) if output else None,
         "seconds": seconds,
         "peak_memory_bytes": peak_memory_bytes,
     }
-    return _end(store, run_id, values, owner, opened)
+    return _end(store, run_id, values, owner, metrics, opened)
 
 
 def read_output(store: Store, run: Run) -> str:
@@ -152,7 +162,7 @@ def get_run(store: Store, run_id: str) -> Run:
     with store.read() as reader:
         rows = reader.find("runs", {"id": Where("prefix", run_id)}, limit=3)
         if len(rows) == 1:
-            return _run(rows[0])
+            return run_of(rows[0])
         newest = reader.find("runs", order_by=["-started_at"], limit=3)
     if rows:
         raise NotFound(f"{run_id!r} begins the ids of several runs: {_ids(rows)}. Give more of the id.")
@@ -180,7 +190,7 @@ def list_runs(
     if since is not None:
         where["started_at"] = Where(">=", since)
     with store.read() as reader:
-        return [_run(row) for row in reader.find("runs", where, order_by=["-started_at", "id"], limit=limit)]
+        return [run_of(row) for row in search_runs(reader, where=where, limit=limit)]
 
 
 def _claim_again(tx: Transaction, known: Json, row: Json) -> None:
@@ -190,29 +200,47 @@ def _claim_again(tx: Transaction, known: Json, row: Json) -> None:
             f" process {known['owner']}, since {known['started_at']:%Y-%m-%d %H:%M} UTC. Wait for it, or end"
             " that process."
         )
-    # What an earlier attempt logged would mix with what this one logs.
+    # What an earlier attempt logged would mix with what this one logs. What people said of the run stays.
     tx.delete("run_metrics", {"run": known["id"]})
+    tx.delete("run_artifacts", {"run": known["id"]})
+    tx.delete("run_values", {"run": known["id"], "kind": ["param", "metric"]})
     for relation in ("used", "ran", "ran in", "read"):
         tx.delete("edges", {"from_kind": "run", "from_id": known["id"], "relation": relation})
     tx.update("runs", {"id": known["id"]}, {**row, "attempt": known["attempt"] + 1})
 
 
-def _link(tx: Transaction, run: Run) -> None:
+def folders_of(store: Store, run: Run) -> list[str]:
+    """Ids of the snapshots of folders that a run learned from."""
+    where = {"from_kind": "run", "from_id": run.id, "relation": "used", "to_kind": "folder"}
+    with store.read() as reader:
+        return [row["to_id"] for row in reader.find("edges", where)]
+
+
+def _link(tx: Transaction, run: Run, folders: Sequence[str]) -> None:
     # Of a model that was made elsewhere nobody knows rows and code.
     if run.snapshot:
         link(tx, "run", run.id, "used", "snapshot", run.snapshot)
+    for folder in folders:
+        link(tx, "run", run.id, "used", "folder", folder)
     if run.code:
         link(tx, "run", run.id, "ran", "code", run.code)
     link(tx, "run", run.id, "ran in", "environment", run.environment)
 
 
 def _end(
-    store: Store, run_id: str, values: Json, owner: str | None, opened: Sequence[OpenedFile] = ()
+    store: Store,
+    run_id: str,
+    values: Json,
+    owner: str | None,
+    metrics: Mapping[str, float] | None = None,
+    opened: Sequence[OpenedFile] = (),
 ) -> Run:
     mine = owner or this_owner()
     with store.write() as tx:
         n_changed = tx.update("runs", {"id": run_id, "status": "running", "owner": mine}, values)
         row = tx.get("runs", id=run_id)
+        if n_changed and metrics:
+            tx.insert_many("run_values", value_rows(run_id, "metric", metrics))
         if n_changed:
             link_opened(tx, run_id, opened)
     if row is None:
@@ -224,11 +252,15 @@ def _end(
             else f"was taken over by {row['owner']}"
         )
         raise StoreError(f"Run {run_id[:12]} {what}; the result of the process {mine} is not recorded.")
-    return _run(row)
+    return run_of(row)
 
 
 def _ids(rows: list[Json]) -> str:
     return ", ".join(row["id"][:12] for row in rows)
+
+
+def _values(params: Mapping[str, Param]) -> dict[str, Any]:
+    return {name: param.value for name, param in params.items()}
 
 
 def _row(run: Run) -> Json:
@@ -237,12 +269,20 @@ def _row(run: Run) -> Json:
     return {**row, "params": params, "rows": [[each.start, each.end] for each in run.rows]}
 
 
-def _run(row: Json) -> Run:
+def _told(value: float) -> float | str:
+    """JSON has no infinity and no NaN; as words they come back as what they were."""
+    number = float(value)
+    return number if math.isfinite(number) else str(number)
+
+
+def run_of(row: Json) -> Run:
+    """A row of ``runs`` as a `Run`."""
     named = {field.name: row[field.name] for field in fields(Run) if field.name != "rows"}
-    # JSON has no NaN; a metric that was none comes back as null.
+    # Null is how a metric that was none used to be stored.
     metrics = {
-        name: float("nan") if value is None else value for name, value in (row["metrics"] or {}).items()
+        name: math.nan if value is None else float(value) for name, value in (row["metrics"] or {}).items()
     }
+    intervals = {name: (float(a), float(b)) for name, (a, b) in (row["intervals"] or {}).items()}
     params = {name: Param(param["value"], param["source"]) for name, param in row["params"].items()}
     rows = tuple(RowRange(start, end) for start, end in row["rows"])
-    return Run(**{**named, "params": params, "metrics": metrics, "rows": rows})
+    return Run(**{**named, "params": params, "metrics": metrics, "intervals": intervals, "rows": rows})

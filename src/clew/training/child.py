@@ -70,12 +70,12 @@ class Workbench:
         return {}, (environment_detail(),)
 
     def _table(self, request: Message) -> Reply:
-        from clew.training.tables import build_table, write_table
+        from clew.training.tables import keep_table
 
         header = request.header
         spec = self._project.dataset(header["file"], header["dataset"])
-        table = build_table(spec, self._project_root, self._code_folder, header["text"])
-        write_table(table, Path(header["path"]))
+        path, source = Path(header["path"]), header.get("source")
+        keep_table(spec, self._project_root, self._code_folder, path, header["text"], source)
         return {}, ()
 
     def _use(self, request: Message) -> Reply:
@@ -84,16 +84,23 @@ class Workbench:
         header = request.header
         with self._opened.watching():
             spec = self._project.model(header["file"], header["model"])
-        self._rows = Rows.open(header["path"], spec, header["features"], header["categorical"])
+        self._rows = Rows.open(
+            header["path"], spec, header["features"], header["categorical"], header["files"]
+        )
         return {}, ()
 
     def _fit(self, request: Message) -> Reply:
         from clew.training.fitting import fit
+        from clew.training.journal import ArtifactLimits, open_journal
 
         header = request.header
         rows = tuple(RowRange(start, end) for start, end in header["rows"])
+        journal = None
+        if header.get("journal") is not None:
+            journal = open_journal(Path(header["journal"]), ArtifactLimits(*header["limits"]))
+        in_use, code = self._in_use(), self._code_folder
         with self._opened.watching():
-            fitted = fit(self._in_use(), rows, header["params"], header["seed"], self._code_folder)
+            fitted = fit(in_use, rows, header["params"], header["seed"], code, journal)
         self._fitted[header["fit"]] = fitted
         self._loaded[header["fit"]] = fitted.loaded
         return {"fitted": {**fitted.report, "opened": self._opened.report()}}, ()

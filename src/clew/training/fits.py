@@ -19,8 +19,6 @@ class Fit:
     ----------
     params
         The hyperparameters that the function was called with, defaults included.
-    logged
-        What ``train.log`` got, in order: ``(name, step, value)``.
     model_digest
         SHA-256 over the model's predictions on up to 1,000 rows spread over its training rows, bit by
         bit: the same rows, parameters and seed give the same digest, unless the code is not
@@ -39,7 +37,6 @@ class Fit:
 
     id: str
     params: Mapping[str, Any]
-    logged: tuple[tuple[str, int | None, float], ...]
     model_digest: str
     output: bytes
     seconds: float
@@ -82,7 +79,6 @@ def fit_of(fit_id: str, fitted: Json, output: bytes) -> Fit:
     return Fit(
         id=fit_id,
         params=fitted["params"],
-        logged=tuple((name, step, value) for name, step, value in fitted["logged"]),
         model_digest=fitted["model_digest"],
         output=output,
         seconds=fitted["seconds"],

@@ -22,6 +22,7 @@ from clew.errors import ClewError, TrainingFailed, UsageError, did_you_mean
 from clew.registry import LoadedModel, Predictions, Signature, wrap_model
 from clew.registry.flavors.onnx_file import is_onnx, take_in
 from clew.training.faults import function_fault, user_traceback
+from clew.training.journal import JournalWriter
 from clew.training.protocol import pack_array
 from clew.training.train import Train
 
@@ -44,11 +45,20 @@ class Rows:
     spec: ModelSpec
     features: tuple[str, ...]
     categorical: frozenset[str]
+    files: Mapping[str, Path]
 
     @classmethod
-    def open(cls, path: str, spec: ModelSpec, features: Sequence[str], categorical: Iterable[str]) -> Rows:
+    def open(
+        cls,
+        path: str,
+        spec: ModelSpec,
+        features: Sequence[str],
+        categorical: Iterable[str],
+        files: Mapping[str, str],
+    ) -> Rows:
         table = pa.ipc.open_file(pa.memory_map(path)).read_all()
-        return cls(table, spec, tuple(features), frozenset(categorical) & frozenset(features))
+        folders = {name: Path(folder) for name, folder in files.items()}
+        return cls(table, spec, tuple(features), frozenset(categorical) & frozenset(features), folders)
 
     def parts(self, rows: Sequence[RowRange]) -> pa.Table:
         """The rows of several ranges, one after the other, without a copy."""
@@ -79,9 +89,14 @@ class Fitted:
 
 
 def fit(
-    data: Rows, rows: tuple[RowRange, ...], params: Mapping[str, Any], seed: int, code_folder: Path
+    data: Rows,
+    rows: tuple[RowRange, ...],
+    params: Mapping[str, Any],
+    seed: int,
+    code_folder: Path,
+    journal: JournalWriter | None = None,
 ) -> Fitted:
-    """Call the user's function on the labelled ones of `rows`.
+    """Call the user's function on the labelled ones of `rows`; what it logs and saves goes to `journal`.
 
     Raises
     ------
@@ -97,7 +112,7 @@ def fit(
     features = labelled.select(data.features)
     frame = spec.declaration.dataset.frame
     signature = Signature.of(features, data.categorical, frame, spec.declaration.task, classes)
-    train = _train(signature, features, labelled, spec)
+    train = _train(signature, features, labelled, data, journal)
     seed_everything(seed)
     forget_peak_memory()
     start = time.perf_counter()
@@ -107,7 +122,6 @@ def fit(
     loaded, digest = _sure_to_predict(model, signature, features, spec, code_folder)
     report = {
         "params": dict(spec.declaration.params) | arguments,
-        "logged": train.logged,
         "model_digest": digest,
         "seconds": seconds,
         "peak_memory_bytes": peak,
@@ -182,14 +196,18 @@ def _classes(labelled: pa.Table, rows: tuple[RowRange, ...], spec: ModelSpec) ->
     return classes
 
 
-def _train(signature: Signature, features: pa.Table, labelled: pa.Table, spec: ModelSpec) -> Train:
-    dataset = spec.declaration.dataset
+def _train(
+    signature: Signature, features: pa.Table, labelled: pa.Table, data: Rows, journal: JournalWriter | None
+) -> Train:
+    dataset = data.spec.declaration.dataset
     return Train(
         X=signature.to_frame(features),
         y=_array(labelled.column(dataset.label)),
         times=_array(labelled.column(dataset.time).cast(pa.int64())).view("datetime64[us]"),
         keys=_array(labelled.column(dataset.key)),
         label_delay=dataset.label_delay,
+        files=data.files,
+        journal=journal,
     )
 
 

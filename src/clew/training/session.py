@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,8 @@ from clew.entities import Column, Duration, Json, ModelDeclaration, Param, RowRa
 from clew.errors import ClewError, NotFound, TrainingFailed, UsageError, did_you_mean
 from clew.tracking.children import variables_of_children
 from clew.training.fits import Fit, Memory, Recipe, Used, fit_of
+from clew.training.following import Listener, following
+from clew.training.journal import ArtifactLimits
 from clew.training.process import Limits, ProcessEnded, UserProcess
 from clew.training.project import Described
 from clew.training.protocol import Message, pack_table, unpack_error, unpack_predictions
@@ -58,7 +61,9 @@ class Child:
         scratch: Path,
         memory_limit_bytes: int | None = None,
         python: Path | None = None,
+        artifact_limits: ArtifactLimits | None = None,
     ) -> None:
+        self._artifact_limits = artifact_limits or ArtifactLimits()
         self._code_folder = code_folder.resolve()
         self._project_root = project_root.resolve()
         self._scratch = scratch.resolve()
@@ -77,6 +82,7 @@ class Child:
         *,
         memory_limit_bytes: int | None = None,
         python: Path | None = None,
+        artifact_limits: ArtifactLimits | None = None,
     ) -> Child:
         """Start a process that runs the code below `code_folder`.
 
@@ -92,8 +98,10 @@ class Child:
             What any call may use; a model's own ``memory_limit`` holds if it is lower.
         python
             The interpreter of another environment that has this Clew; this process's own by default.
+        artifact_limits
+            What ``train.artifact`` takes.
         """
-        child = cls(code_folder, project_root, scratch, memory_limit_bytes, python)
+        child = cls(code_folder, project_root, scratch, memory_limit_bytes, python, artifact_limits)
         child._process = UserProcess(child._code_folder, child._project_root, python)
         return child
 
@@ -123,6 +131,12 @@ class Child:
         self._memory.told = None
         self._memory.held.clear()
 
+    def interrupt(self) -> None:
+        """End what is being done, from another thread: the call that waits for it raises `TrainingFailed`."""
+        process = self._process
+        if process is not None:
+            process.interrupt()
+
     @property
     def process_id(self) -> int | None:
         """The process of the moment; None when the last one ended."""
@@ -150,8 +164,10 @@ class Child:
         reply = self._surely(lambda: self._call("The child", request, self._limits(DESCRIBE_LIMIT)))
         return bytes(reply.buffers[0])
 
-    def table(self, file: str, dataset: str, text: Collection[str] = ()) -> pa.Table:
-        """What the function of `dataset` returns for its source as it is now.
+    def table(
+        self, file: str, dataset: str, text: Collection[str] = (), source: str | None = None
+    ) -> pa.Table:
+        """What the function of `dataset` returns for its source as it is now, or for the file `source`.
 
         `text` names columns that are text in a CSV whatever they look like, such as those declared
         ``string`` by an earlier snapshot.
@@ -167,6 +183,7 @@ class Child:
 
         path = self._new_file("table")
         request = {"verb": "table", "file": file, "dataset": dataset, "path": str(path), "text": list(text)}
+        request |= {"source": source} if source is not None else {}
         self._surely(lambda: self._call(f"{dataset}()", request, self._limits(TABLE_LIMIT)))
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
             table = reader.read_all()
@@ -180,6 +197,7 @@ class Child:
         declaration: ModelDeclaration,
         file: str,
         columns: Sequence[Column],
+        files: Mapping[str, Path] | None = None,
     ) -> None:
         """Say which rows and which model the next fits are about.
 
@@ -192,6 +210,8 @@ class Child:
             The model, and the file that declares it as `describe` named it.
         columns
             The snapshot's columns.
+        files
+            Where versions of the folders lie that the model declares; they stay as long as fits are made.
         """
         from clew.datasets import feature_names
 
@@ -205,6 +225,7 @@ class Child:
             "model": declaration.name,
             "features": features,
             "categorical": [column.name for column in columns if column.is_categorical],
+            "files": {name: str(path) for name, path in (files or {}).items()},
         }
         used = Used(request, declaration)
         self._surely(lambda: self._tell(used))
@@ -217,6 +238,7 @@ class Child:
         params: Mapping[str, Any] | None = None,
         seed: int = 0,
         time_limit: Duration | timedelta | None = None,
+        listener: Listener | None = None,
     ) -> Fit:
         """Run the user's function on the labelled ones of `rows`, and hold the model under `fit_id`.
 
@@ -231,6 +253,8 @@ class Child:
             ``seed`` or ``random_state`` that `params` does not set.
         time_limit
             Instead of the model's declared one.
+        listener
+            Is told what the function logs and saves; without one that is let go.
 
         Raises
         ------
@@ -252,7 +276,12 @@ class Child:
             "seed": seed,
         }
         recipe = Recipe(request, used, self._limits(time_limit or used.declaration.time_limit, used))
-        fit = self._fit(fit_id, recipe, used)
+        if listener is None:
+            fit = self._fit(fit_id, recipe, used)
+        else:
+            journal = self._new_file("journal")
+            with following(journal, listener):
+                fit = self._fit(fit_id, recipe, used, journal)
         self._memory.recipes[fit_id] = Recipe(request, used, recipe.limits, fit.model_digest)
         return fit
 
@@ -381,10 +410,13 @@ class Child:
 
     # -- one process, and another after it -----------------------------------------------------------------
 
-    def _fit(self, fit_id: str, recipe: Recipe, used: Used) -> Fit:
+    def _fit(self, fit_id: str, recipe: Recipe, used: Used, journal: Path | None = None) -> Fit:
         self._surely(lambda: self._tell(used))
         self._memory.held.discard(fit_id)
-        reply = self._call(f"{used.declaration.name}()", recipe.request, recipe.limits)
+        request = recipe.request
+        if journal is not None:
+            request = {**request, "journal": str(journal), "limits": astuple(self._artifact_limits)}
+        reply = self._call(f"{used.declaration.name}()", request, recipe.limits)
         self._memory.held.add(fit_id)
         return fit_of(fit_id, reply.header["fitted"], self.output)
 

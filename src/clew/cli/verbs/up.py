@@ -125,10 +125,7 @@ class _Told:
     def _show(self, ready: Ready, file: Path, token: str | None) -> None:
         control = ready.presence.control_url
         clock = "real" if ready.clock == "real" else f"replay, at {ready.now:%Y-%m-%d %H:%M} UTC"
-        models = [
-            f"{name} version {n}" if n else f"{name} (not live: see clew status)"
-            for name, n in ready.models.items()
-        ]
+        models = [f"{name} version {n}" if n else f"{name} (not live)" for name, n in ready.models.items()]
         lines = {
             "predictions": _where_to_ask(ready),
             "control": control,

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from clew.entities import RowRange
 from clew.errors import ClewError, DataError, TrainingFailed
-from clew.loop.fitter import Fitter, Packaged, Rehearsal, Thread
+from clew.loop.fitter import Fitter, Judgement, Packaged, Rehearsal, Thread
 from clew.loop.live.rows import Answer, LiveRows
 from clew.loop.live.workshop import Workshop
 from clew.loop.standing import FittedModel, Pieces, Scored
@@ -69,15 +69,20 @@ class LiveFitter(Fitter):
             raise TrainingFailed(f"the table of {name} cannot be read: {error}") from error
         snapshot = self.workshop.snapshot
         assert snapshot is not None  # noqa: S101 - there is one from the first refresh on
-        self.thread = replace(self.thread, snapshot=snapshot)
+        self.thread = replace(self.thread, snapshot=snapshot, folders=self.workshop.folders)
         return is_new
 
     def fit(
-        self, purpose: str, pieces: Pieces, first_row: int, rehearse: Rehearsal | None = None
+        self,
+        purpose: str,
+        pieces: Pieces,
+        first_row: int,
+        rehearse: Rehearsal | None = None,
+        judge: Judgement | None = None,
     ) -> FittedModel:
         """See `Fitter.fit`. What was fitted is packaged at once, so that it outlives this process."""
         with self._slot:
-            model = super().fit(purpose, pieces, first_row, rehearse)
+            model = super().fit(purpose, pieces, first_row, rehearse, judge)
         self.package(model, {})
         return model
 
@@ -99,7 +104,8 @@ class LiveFitter(Fitter):
     def _key(self, name: str, pieces: Pieces) -> str:
         # A moment that is lived again after a crash may see more rows than the first time: then its fit is
         # another run.
-        identity = f"{self.thread.snapshot.id}/{self.thread.code}/{pieces}"
+        inputs = "/".join([self.thread.snapshot.id, *(folder.id for folder in self.thread.folders)])
+        identity = f"{inputs}/{self.thread.code}/{pieces}"
         return f"{super()._key(name, pieces)}/{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
     # -- answers -----------------------------------------------------------------------------------------

@@ -285,6 +285,7 @@ class LiveModel:
             params=self._params,
             seed=around.seed,
             owner=this_owner(),
+            folders=self._workshop.folders,
         )
         prefix = f"live/{self.deployment}"
         metric = metric_of(declaration)
@@ -352,7 +353,7 @@ class LiveModel:
 
     def _go_on(self, checkpoint: Checkpoint, now: datetime) -> None:
         state, declaration = checkpoint.state, self._described.model
-        self._workshop.use(get_snapshot(self._around.store, state["snapshot"]))
+        self._workshop.use(get_snapshot(self._around.store, state["snapshot"]), now)
         rows = LiveRows.restored(state["rows"] | {"declaration": declaration})
         self._assemble(rows, state["snapshot"])
         self._fitter.restore(state["fitter"])

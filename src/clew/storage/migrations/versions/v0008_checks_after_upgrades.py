@@ -7,8 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0010"
-down_revision = "0004"
+revision = "0008"
+down_revision = "0007"
 
 
 def sorted_text() -> Any:
