@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
 import clew
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
-from clew.datasets import feature_names, from_frame, list_datasets, read_rows, read_source, take_snapshot
-from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
+from clew.datasets import feature_names, list_datasets, read_rows, read_source, take_snapshot
+from clew.entities import Duration, Json, ModelDeclaration, Param, Run, Snapshot, Version
 from clew.errors import PackageError, ProjectError, UsageError, did_you_mean
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, predict_batch
+from clew.loop.explained import ExplainedAnswer, declared_positive, explain_answers, refuse_unclear
 from clew.loop.fitter import Fitter, Thread
 from clew.loop.history import History
 from clew.loop.jobs import Job, handed_back, open_job, record, restarted
@@ -50,11 +50,14 @@ from clew.loop.result import (
     TryResult,
 )
 from clew.loop.run_change import RunChange, run_change
+from clew.loop.served_model import ServedModel
 from clew.loop.trace import touched, trace, version_name
 from clew.loop.trial import Trial, try_result
 from clew.loop.why import why
 from clew.registry import LoadedModel, Predictions, fetch_package, get_version, load_package
 from clew.registry.package_checks import needs_code, read_own
+from clew.registry.package_files import PROFILE_FILE
+from clew.registry.thresholds import Cut, cut_of, threshold_to_begin_with
 from clew.serving.doorbell import RUN_FOLDER, Doorbell
 from clew.storage import Store, open_store
 from clew.tracking import (
@@ -88,6 +91,15 @@ class Prepared:
     history: History
     thread: Thread
     n_models: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A version in a child of its own, under the name that the child knows it by."""
+
+    child: Child
+    name: str
+    profile: Json | None
 
 
 class Workspace:
@@ -190,13 +202,16 @@ class Workspace:
     def load_model(self, name: str, *, allow_code: bool = False) -> LoadedModel:
         """A version as a model in this process; see `load`."""
         version = self._version(name)
+        return self._loaded(version, allow_code=allow_code)
+
+    def _loaded(self, version: Version, *, allow_code: bool) -> LoadedModel:
         folder = self.store.folder / "packages" / version.package
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         fetch_package(self.store, version.package, folder)
         if needs_code(read_own(folder)) and not allow_code:
             raise PackageError(
                 f"{version.name} needs the project's own code to predict, and brings it in only when"
-                f" it may: clew.load({name!r}, allow_code=True)"
+                f" it may: clew.load({version.name!r}, allow_code=True)"
             )
         code = self._code_of(version, self.store.folder / "code") if allow_code else None
         return load_package(folder, code_folder=code, expected_digest=version.package)
@@ -221,12 +236,28 @@ class Workspace:
 
     def _answering(self, stack: ExitStack, version: Version) -> Callable[[pa.Table], Predictions]:
         """A version that answers in a child of its own, until the stack is closed."""
+        held, cut = self._held(stack, version), self.cut(version.deployment)
+        if cut is None:
+            return lambda rows: held.child.predict(held.name, rows)
+        return lambda rows: cut.applied(held.child.predict(held.name, rows))
+
+    def _held(self, stack: ExitStack, version: Version) -> Held:
         folder = stack.enter_context(self.store.scratch("answering"))
         fetch_package(self.store, version.package, folder / "package")
         code = self._code_of(version, folder / "code")
         child = stack.enter_context(Child.start(code, self.settings.root, folder))
-        held = child.load(folder / "package", expected_digest=version.package)
-        return lambda rows: child.predict(held, rows)
+        name = child.load(folder / "package", expected_digest=version.package)
+        profile = folder / "package" / PROFILE_FILE
+        known = msgspec.json.decode(profile.read_bytes()) if profile.exists() else None
+        return Held(child, name, known)
+
+    def cut(self, deployment: str) -> Cut | None:
+        """The decision threshold of a deployment that is in force."""
+        with self.store.read() as reader:
+            row = reader.get("deployments", name=deployment)
+        if row is None or row["threshold"] is None:
+            return None
+        return Cut(row["threshold"], row["declaration"].get("positive"))
 
     def _version(self, name: str) -> Version:
         """``busy_hour@7``, ``busy_hour@champion``, or ``busy_hour`` for its champion."""
@@ -296,6 +327,28 @@ class Workspace:
     def why(self, reference: str) -> list[Reason]:
         """The reasons of decisions; see `clew.loop.why.why`."""
         return why(self.store, reference)
+
+    def explain_answers(
+        self,
+        deployment: str,
+        *,
+        key: str | None = None,
+        entity: str | None = None,
+        at: datetime | None = None,
+        limit: int = 20,
+    ) -> list[ExplainedAnswer]:
+        """Why a key or an entity was answered so: see `clew.loop.explained.explain_answers`."""
+        about, text = refuse_unclear(key, entity)
+        positive = declared_positive(self.store, deployment)
+        with ExitStack() as stack:
+
+            def explain(number: int, rows: Sequence[Mapping[str, Any]], predicted: Sequence[Any]) -> Json:
+                held = self._held(stack, get_version(self.store, deployment, number))
+                return held.child.explain(held.name, rows, predicted, positive=positive, profile=held.profile)
+
+            return explain_answers(
+                self.store, deployment, explain, about=about, text=text, at=at, limit=limit
+            )
 
     def lived(
         self,
@@ -431,6 +484,10 @@ class Workspace:
     def _fitter(self, prepared: Prepared, kind: str, *more: Any) -> tuple[Fitter, str]:
         thread = prepared.thread
         declaration = prepared.described.model
+        cut = cut_of(declaration, declaration.threshold)
+        if kind == "try":
+            with self.store.read() as reader:
+                cut = cut_of(declaration, threshold_to_begin_with(reader, declaration.name, declaration))
         facts = [
             clew.__version__,
             msgspec.to_builtins(declaration),
@@ -441,10 +498,15 @@ class Workspace:
             thread.seed,
             *more,
         ]
+        if cut != cut_of(declaration, declaration.threshold):
+            facts.append(msgspec.to_builtins(cut))
+
         identity = hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()[:16]
         prefix = f"{kind}/{identity}"
         metric = metric_of(declaration)
         fitter = Fitter(self.store, prepared.child, prepared.history, thread, metric, prefix, self._clock)
+        if kind == "try":
+            fitter.use_cut(cut)
         return fitter, identity
 
     def _job(self, key: str, kind: str, deployment: str, step: str) -> Job:
@@ -534,48 +596,6 @@ def open_records(
         yield Workspace(settings, store, None, clock)
 
 
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """A registered version that answers in this process, as scikit-learn's models do.
-
-    Attributes
-    ----------
-    name
-        The version, such as ``busy_hour@7``.
-    """
-
-    name: str
-    _model: LoadedModel
-
-    @property
-    def classes_(self) -> tuple[Any, ...] | None:
-        """The class of each column of `predict_proba`; None for numbers."""
-        return self._model.signature.classes
-
-    def predict(self, frame: Any) -> np.ndarray:
-        """Labels, or numbers, for the rows of a pandas or polars frame or a pyarrow table.
-
-        Raises
-        ------
-        DataError
-            When a feature is missing or of another kind than in training, naming column and rows.
-        """
-        return self._model.predict(from_frame(frame)).predicted
-
-    def predict_proba(self, frame: Any) -> np.ndarray:
-        """Probabilities, shape ``(n_rows, n_classes)``.
-
-        Raises
-        ------
-        UsageError
-            When the model gives none.
-        """
-        probabilities = self._model.predict(from_frame(frame)).probabilities
-        if probabilities is None:
-            raise UsageError(f"{self.name} answers without probabilities; ask predict().")
-        return probabilities
-
-
 def load(name: str, *, project: str | Path = ".", allow_code: bool = False) -> ServedModel:
     """Load a registered version into this process: ``clew.load("busy_hour@champion").predict(frame)``.
 
@@ -597,4 +617,5 @@ def load(name: str, *, project: str | Path = ".", allow_code: bool = False) -> S
     """
     with open_records(Path(project)) as records:
         version = records._version(name)
-        return ServedModel(version.name, records.load_model(version.name, allow_code=allow_code))
+        model = records.load_model(version.name, allow_code=allow_code)
+        return ServedModel(version.name, model, records.cut(version.deployment))

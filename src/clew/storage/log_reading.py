@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from clew.storage.records import Record, decode_lean_record, decode_record
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from clew.storage.log_columns import Kind, LogRow
     from clew.storage.rows import Row
@@ -123,6 +125,15 @@ def _part(
     return pq.read_table(path, columns=columns, filters=filters or None, partitioning=None)
 
 
+@contextmanager
+def open_part(store: Store, digest: str) -> Iterator[pq.ParquetFile]:
+    """A part of the log, read as it is asked for."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(store.objects.path(digest)) as file:
+        yield file
+
+
 def scan(
     store: Store,
     deployment: str,
@@ -153,7 +164,7 @@ def scan(
 
     if kind not in TIME_OF:
         raise UsageError(f"There are no records of kind {kind!r}; there are {', '.join(TIME_OF)}.")
-    parts, raw = _parts_and_raw_rows(store, deployment, kind, start, end)
+    parts, raw = parts_and_raw_rows(store, deployment, kind, start, end)
     filters = [
         (TIME_OF[kind], operator, moment)
         for operator, moment in ((">=", start), ("<", end))
@@ -166,7 +177,7 @@ def scan(
     return whole.add_column(0, "id", [ids_of(whole)]).drop_columns(list(PLACE))
 
 
-def _parts_and_raw_rows(
+def parts_and_raw_rows(
     store: Store, deployment: str, kind: Kind, start: datetime | None, end: datetime | None
 ) -> tuple[list[Row], list[LogRow]]:
     """The parts that may hold what is asked for, and the rows of it that are in no part, of one moment."""

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-STORE_VERSION = 4
+STORE_VERSION = 6
 
 
 def stored_time(moment: datetime) -> str:
@@ -268,6 +268,7 @@ deployments = Table(
     _text("model", nullable=False),
     _json("declaration"),
     _time("created_at", nullable=False),
+    _number("threshold"),
 )
 versions = Table(
     "versions",
