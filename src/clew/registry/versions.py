@@ -55,7 +55,8 @@ def ensure_deployment(
     UsageError
         When the name belongs to another model or to the other kind.
     """
-    plain = msgspec.to_builtins(declaration)
+    # As the store gives it back, so that the same declaration is no change.
+    plain = msgspec.json.decode(msgspec.json.encode(declaration))
     row = {"name": name, "kind": kind, "model": model, "declaration": plain, "created_at": now}
     row["threshold"] = declared = (plain or {}).get("threshold")
     with store.write() as tx:
