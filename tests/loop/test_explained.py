@@ -37,7 +37,7 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 
 
 def _answer(workspace: Workspace) -> None:
-    """Five answers as a worker logs them, a day apart, the last with a probability that is not the model's."""
+    """Five answers as a worker logs them, a day apart, the last with another probability."""
     table = streams.calm(1200, 5).table().slice(0, 5)
     model = workspace.load_model("learner@1")
     given = model.predict(table)
@@ -91,7 +91,7 @@ def test_one_key_on_one_day_is_found_also_once_it_is_compacted(trees: Workspace)
 def test_what_was_never_answered_is_said(trees: Workspace) -> None:
     with pytest.raises(NotFound, match="answered nothing about key 'nobody'"):
         trees.explain_answers("learner", key="nobody")
-    with pytest.raises(NotFound, match="no live model 'lerner'. Did you mean 'learner'"):
+    with pytest.raises(NotFound, match=r"no live model 'lerner'\. Did you mean 'learner'"):
         trees.explain_answers("lerner", key="1")
     with pytest.raises(UsageError, match="--key or --entity"):
         trees.explain_answers("learner")
