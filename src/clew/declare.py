@@ -163,6 +163,7 @@ def model(
     min_requests: int = 20,
     threshold: float | None = None,
     positive: str | float | bool | None = None,
+    files: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None = None,
 ) -> Callable[[Callable[..., Any]], ModelSpec]:
     """Declare a model: what it learns from, how it is judged, when it is retrained.
 
@@ -203,6 +204,10 @@ def model(
         changes it without a retrain; it holds until either says another one.
     positive
         The positive class; by default the second of the label's values in their order, as in scikit-learn.
+    files
+        Folders of files that the function learns from beside the rows: ``"images"``, or by name
+        ``{"scans": "/mnt/scans"}``. Each fit gets one immutable version, as the path
+        ``train.files["images"]``; a model is never given files when it predicts.
 
     Raises
     ------
@@ -246,6 +251,7 @@ def model(
             min_requests=_count("min_requests", min_requests),
             threshold=_threshold(threshold, positive, metric),
             positive=positive,
+            files=_folders(files),
         )
         return ModelSpec(declaration, dataset, function)
 
@@ -396,6 +402,25 @@ def _listed(what: str, given: Any) -> tuple[Any, ...]:
     if not isinstance(given, Iterable):
         raise DeclarationError(f"{what} is {given!r}; write a list.")
     return tuple(given)
+
+
+def _folders(given: Any) -> dict[str, str]:
+    """Folders by name, which for a path alone is its last part."""
+    if given is None:
+        return {}
+    if isinstance(given, str | os.PathLike):
+        path = os.fspath(given).rstrip("/")
+        given = {path.rpartition("/")[2]: path}
+    if not isinstance(given, Mapping):
+        raise DeclarationError(f"files is {given!r}; write a folder, files='images', or several by name.")
+    for name, path in given.items():
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
+            raise DeclarationError(
+                f"files has a folder named {name!r}; name it by letters and digits: files={{'images': PATH}}."
+            )
+        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+            raise DeclarationError(f"files has {name}={path!r}; give the path of a folder.")
+    return {name: os.fspath(path) for name, path in given.items()}
 
 
 def _margin(given: float | str, metric: str) -> Margin:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from clew.datasets.frames import from_frame, to_frame
     from clew.datasets.lookup import find_rows, read_rows
     from clew.datasets.maturity import matured
+    from clew.datasets.records import Dataset
     from clew.datasets.schema import feature_names, prepare
     from clew.datasets.snapshots import (
-        Dataset,
         append_rows,
         get_snapshot,
         latest_snapshot,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from clew.datasets.sources import read_source
 
 _HOMES = {
-    "Dataset": "snapshots",
+    "Dataset": "records",
     "append_rows": "snapshots",
     "content_digest": "digest",
     "feature_names": "schema",
