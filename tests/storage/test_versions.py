@@ -157,12 +157,12 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(any_store: Store, tmp
 
 def test_a_newer_store_is_refused_with_both_versions_and_what_to_do(any_settings: Settings) -> None:
     with open_store(any_settings, now=NOW) as store, store.write() as tx:
-        tx.update("meta", {"key": "store_version"}, {"value": "7"})
+        tx.update("meta", {"key": "store_version"}, {"value": str(STORE_VERSION + 1)})
         tx.update("meta", {"key": "written_by"}, {"value": "9.2.1"})
     with pytest.raises(StoreTooNew, match="pip install --upgrade clew") as caught:
         open_store(any_settings, now=NOW)
     message = str(caught.value)
-    assert "store version 7, written by Clew 9.2.1" in message
+    assert "store version 8, written by Clew 9.2.1" in message
     assert f"this is Clew {__version__}, which knows versions up to {STORE_VERSION}" in message
 
 
