@@ -32,6 +32,8 @@ HEAVY = (
 VAGUE_NAMES = {"utils", "util", "base", "core", "common", "helpers", "helper", "misc"}
 
 LONG_FILES: dict[str, str] = {
+    "workspace.py": "the composition: a short method for each piece of work",
+    "loop/live/model.py": "one class: the life of a deployment, each part of which knows the others",
     "loop/model_loop.py": "one class: what a tick does, and the state that it leaves to the next",
 }
 """Files of `src/clew` above 600 lines, each with its reason to be one piece."""

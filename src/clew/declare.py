@@ -27,6 +27,7 @@ from clew.entities import (
     ModelDeclaration,
     RolloutStep,
     Trigger,
+    checked_threshold,
 )
 from clew.errors import DeclarationError, did_you_mean
 
@@ -160,6 +161,8 @@ def model(
     memory_limit: int | str | None = None,
     allow_code: bool = False,
     min_requests: int = 20,
+    threshold: float | None = None,
+    positive: str | float | bool | None = None,
     files: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None = None,
 ) -> Callable[[Callable[..., Any]], ModelSpec]:
     """Declare a model: what it learns from, how it is judged, when it is retrained.
@@ -195,6 +198,12 @@ def model(
     min_requests
         Requests that a candidate must have been asked in each stage of a rollout, whether its answers were
         used or only compared; a stage that saw fewer is extended, up to three times.
+    threshold
+        For two classes: the probability of the positive class from which on it is answered, such as
+        ``0.08``; by default the more probable class is. It is part of the deployment, and ``clew threshold``
+        changes it without a retrain; it holds until either says another one.
+    positive
+        The positive class; by default the second of the label's values in their order, as in scikit-learn.
     files
         Folders of files that the function learns from beside the rows: ``"images"``, or by name
         ``{"scans": "/mnt/scans"}``. Each fit gets one immutable version, as the path
@@ -240,6 +249,8 @@ def model(
             memory_limit_bytes=_bytes(memory_limit),
             allow_code=allow_code,
             min_requests=_count("min_requests", min_requests),
+            threshold=_threshold(threshold, positive, metric),
+            positive=positive,
             files=_folders(files),
         )
         return ModelSpec(declaration, dataset, function)
@@ -461,6 +472,19 @@ def _count(what: str, given: object) -> int:
     if isinstance(given, bool) or not isinstance(given, int) or given < 0:
         raise DeclarationError(f"{what} is {given!r}; give a whole number at or above 0.")
     return given
+
+
+def _threshold(given: object, positive: object, metric: str) -> float | None:
+    if positive is not None and not isinstance(positive, str | int | float | bool):
+        raise DeclarationError(f"positive is {positive!r}; give one of the label's values.")
+    if given is None:
+        return None
+    if metric not in ("accuracy", "log_loss"):
+        raise DeclarationError(
+            f"threshold is {given!r}, but a model judged by {metric!r} answers numbers; a threshold decides"
+            " between two classes."
+        )
+    return checked_threshold(given)
 
 
 def _bytes(given: int | str | None) -> int | None:

@@ -175,6 +175,27 @@ class Margin:
         return f"{self.value:.4g}" if not self.is_relative else f"{self.value * 100:.4g}%"
 
 
+def checked_threshold(given: object) -> float:
+    """A decision threshold.
+
+    Raises
+    ------
+    DeclarationError
+        When it is no probability above 0 and below 1.
+
+    Examples
+    --------
+    >>> checked_threshold(0.08)
+    0.08
+    """
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < 1:
+        raise DeclarationError(
+            f"threshold is {given!r}; it is the probability of the positive class from which on that is"
+            " answered: above 0 and below 1, such as 0.08."
+        )
+    return float(given)
+
+
 # -- declarations ------------------------------------------------------------------------------------
 
 FrameKind: TypeAlias = Literal["pandas", "polars", "pyarrow"]
@@ -236,7 +257,9 @@ class DatasetDeclaration:
 class ModelDeclaration:
     """What ``@clew.model`` says, without the function.
 
-    `params` are its keyword defaults, `files` the folders it learns from by name.
+    `params` are its keyword defaults, `files` the folders it learns from by name. `threshold` is the
+    probability of the class `positive` from which on that class is answered: what a deployment begins with.
+    None for the most probable class; `positive` None for the second class.
     """
 
     name: str
@@ -254,6 +277,8 @@ class ModelDeclaration:
     memory_limit_bytes: int | None = None
     allow_code: bool = False
     min_requests: int = 20
+    threshold: float | None = None
+    positive: Any = None
     files: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -20,13 +20,14 @@ import pyarrow as pa
 
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
 from clew.datasets import feature_names, list_datasets, read_rows, read_source, take_snapshot
-from clew.entities import Duration, Run, Snapshot, Version
+from clew.entities import Duration, Json, Run, Snapshot, Version
 from clew.errors import NotFound, PackageError, ProjectError
 from clew.loop.adoption import Adoption, adopt, asked_of, features_of, located
 from clew.loop.appending import Appended, append_file
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, batch_destinations, predict_batch
 from clew.loop.columns import ColumnsReport, keep_report, weigh_columns
+from clew.loop.explained import ExplainedAnswer, declared_positive, explain_answers, refuse_unclear
 from clew.loop.fitter import Fitter, Thread, identity_of
 from clew.loop.folders import by_name, folders_of_model
 from clew.loop.grid import GridResult, best_of, grid_result, measure_grid
@@ -60,6 +61,8 @@ from clew.loop.variants import Ground, prepare_ground
 from clew.loop.why import why
 from clew.registry import LoadedModel, Predictions, Signature, fetch_package, get_version, load_package
 from clew.registry.package_checks import needs_code, read_own, version_changes
+from clew.registry.package_files import PROFILE_FILE
+from clew.registry.thresholds import Cut, cut_of, threshold_to_begin_with
 from clew.serving.doorbell import RUN_FOLDER, Doorbell
 from clew.serving.upgrades import python_for
 from clew.storage import Store, open_store
@@ -96,6 +99,15 @@ class Prepared:
     history: History
     thread: Thread
     n_models: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A version in a child of its own, under the name that the child knows it by."""
+
+    child: Child
+    name: str
+    profile: Json | None
 
 
 class Workspace:
@@ -262,13 +274,16 @@ class Workspace:
         One that answers otherwise with what is installed here answers from its recorded environment.
         """
         version = self._version(name)
+        return self._loaded(version, allow_code=allow_code)
+
+    def _loaded(self, version: Version, *, allow_code: bool) -> LoadedModel | ElsewhereModel:
         folder = self.store.folder / "packages" / version.package
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         fetch_package(self.store, version.package, folder)
         if needs_code(read_own(folder)) and not allow_code:
             raise PackageError(
                 f"{version.name} needs the project's own code to predict, and brings it in only when"
-                f" it may: clew.load({name!r}, allow_code=True)"
+                f" it may: clew.load({version.name!r}, allow_code=True)"
             )
         is_upgraded = bool(version_changes(folder))
         code = self._code_of(version, self.store.folder / "code") if allow_code or is_upgraded else None
@@ -317,14 +332,30 @@ class Workspace:
 
     def _answering(self, stack: ExitStack, version: Version) -> Callable[[pa.Table], Predictions]:
         """A version that answers in a child of its own, until the stack is closed."""
+        held, cut = self._held(stack, version), self.cut(version.deployment)
+        if cut is None:
+            return lambda rows: held.child.predict(held.name, rows)
+        return lambda rows: cut.applied(held.child.predict(held.name, rows))
+
+    def _held(self, stack: ExitStack, version: Version) -> Held:
         folder = stack.enter_context(self.store.scratch("answering"))
         fetch_package(self.store, version.package, folder / "package")
         code = self._code_of(version, folder / "code")
         place, root = folder / "package", self.settings.root
         python = python_for(self.store, version, place, code, root, self._clock())
         child = stack.enter_context(Child.start(code, root, folder, python=python))
-        held = child.load(place, expected_digest=version.package)
-        return lambda rows: child.predict(held, rows)
+        name = child.load(place, expected_digest=version.package)
+        profile = place / PROFILE_FILE
+        known = msgspec.json.decode(profile.read_bytes()) if profile.exists() else None
+        return Held(child, name, known)
+
+    def cut(self, deployment: str) -> Cut | None:
+        """The decision threshold of a deployment that is in force."""
+        with self.store.read() as reader:
+            row = reader.get("deployments", name=deployment)
+        if row is None or row["threshold"] is None:
+            return None
+        return Cut(row["threshold"], row["declaration"].get("positive"))
 
     def _version(self, name: str) -> Version:
         """``busy_hour@7``, ``busy_hour@champion``, or ``busy_hour`` for its champion."""
@@ -460,6 +491,28 @@ class Workspace:
         """The reasons of decisions; see `clew.loop.why.why`."""
         return why(self.store, reference)
 
+    def explain_answers(
+        self,
+        deployment: str,
+        *,
+        key: str | None = None,
+        entity: str | None = None,
+        at: datetime | None = None,
+        limit: int = 20,
+    ) -> list[ExplainedAnswer]:
+        """Why a key or an entity was answered so: see `clew.loop.explained.explain_answers`."""
+        about, text = refuse_unclear(key, entity)
+        positive = declared_positive(self.store, deployment)
+        with ExitStack() as stack:
+
+            def explain(number: int, rows: Sequence[Mapping[str, Any]], predicted: Sequence[Any]) -> Json:
+                held = self._held(stack, get_version(self.store, deployment, number))
+                return held.child.explain(held.name, rows, predicted, positive=positive, profile=held.profile)
+
+            return explain_answers(
+                self.store, deployment, explain, about=about, text=text, at=at, limit=limit
+            )
+
     def lived(
         self,
         deployment: str,
@@ -591,10 +644,17 @@ class Workspace:
 
     def _fitter(self, prepared: Prepared, kind: str, *more: Any) -> tuple[Fitter, str]:
         thread, declaration = prepared.thread, prepared.described.model
-        identity = identity_of(declaration, thread, *more)
+        cut = declared = cut_of(declaration, declaration.threshold)
+        if kind == "try":
+            with self.store.read() as reader:
+                cut = cut_of(declaration, threshold_to_begin_with(reader, declaration.name, declaration))
+        in_force = [] if cut == declared else [msgspec.to_builtins(cut)]
+        identity = identity_of(declaration, thread, *more, *in_force)
         prefix = f"{kind}/{identity}"
         metric = metric_of(declaration)
         fitter = Fitter(self.store, prepared.child, prepared.history, thread, metric, prefix, self._clock)
+        if kind == "try":
+            fitter.use_cut(cut)
         return fitter, identity
 
     def _job(self, key: str, kind: str, deployment: str, step: str) -> Job:
@@ -688,4 +748,4 @@ def load(name: str, *, project: str | Path = ".", allow_code: bool = False) -> S
     with open_existing_records(Path(project)) as records:
         version = records._version(name)
         model = records.load_model(version.name, allow_code=allow_code)
-        return ServedModel(version.deployment, version.number, model)
+        return ServedModel(version.deployment, version.number, model, records.cut(version.deployment))

@@ -11,6 +11,7 @@ from clew.loop.fitter import SERVING_ROWS, Fitter, row_losses
 from clew.loop.held_out import Rehearsed
 from clew.loop.standing import FittedModel
 from clew.registry import Predictions
+from clew.registry.thresholds import Cut
 from clew.stats.metrics import metric_named
 from clew.tracking import get_run, list_runs, read_artifact, read_metrics
 from tests.loop.bikes import Bench
@@ -244,3 +245,25 @@ def test_a_metric_of_probabilities_asks_for_them_by_name(answers: Any) -> None:
         TrainingFailed, match=r"log_loss is measured on probabilities.*choose metric='accuracy'"
     ):
         row_losses(metric_named("log_loss"), np.array([1]), answers)
+
+
+# -- a decision threshold ------------------------------------------------------------------------------
+
+
+def test_what_is_judged_is_what_the_threshold_answers(shared: Bench) -> None:
+    fitter = shared.fitter("threshold", 300)
+    model = fitter.fit("once", ((0, 300),), 340)
+    plain, answers = fitter.scored(model, 340, 440), fitter.predictions(model, 340, 440)
+    assert answers.probabilities is not None
+    assert answers.classes is not None
+    fitter.use_cut(Cut(0.9, answers.classes[1]))
+    cut, y = fitter.scored(model, 340, 440), shared.history.y[340:440]
+    is_positive = answers.probabilities[:, 1] >= 0.9
+    expected = np.where(is_positive, answers.classes[1], answers.classes[0])
+    assert cut.correct.tolist() == (expected == y).tolist()
+    assert cut.correct.tolist() != plain.correct.tolist()
+    shares = np.where(is_positive, answers.probabilities[:, 1], answers.probabilities[:, 0])
+    assert np.allclose(cut.confidence, shares), "calibration is about what was answered"
+    assert fitter.keyed("more").cut == fitter.cut
+    fitter.use_cut(None)
+    assert fitter.scored(model, 340, 440).correct.tolist() == plain.correct.tolist()

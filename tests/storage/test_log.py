@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from clew.errors import DataError, LogFailed, NotFound, StoreTooNew
 from clew.storage import LogWriter, parse_prediction_id, read_since
 from clew.storage.log import prediction_id
 from clew.storage.log_segments import HEADER_BYTES, OpenSegment, list_segments, segment_path
-from clew.storage.records import Label, Record
+from clew.storage.records import Label, Record, decode_record, encode_record
 from tests.storage import log_records, processes
 from tests.storage.log_records import mixed, prediction
 from tests.storage.processes import StartChild
@@ -439,3 +440,8 @@ def test_when_the_disk_keeps_nothing_the_next_answer_fails_and_then_it_goes_on(
     assert "cannot be written: Invalid argument" in words
     assert parse_prediction_id(name)[:2] == (1, 2)
     assert [record for _, record in read_all(settings.store / "log")] == [prediction(1), prediction(3)]
+
+
+def test_a_prediction_of_before_there_were_thresholds_is_read() -> None:
+    whole = msgspec.msgpack.decode(encode_record(prediction(1)))
+    assert decode_record(msgspec.msgpack.encode(whole[:-1])) == prediction(1)

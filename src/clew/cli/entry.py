@@ -34,6 +34,9 @@ VERBS = {
     "resume": Reference("clew.cli.verbs.steer:resume", "Let the loop go on with a model."),
     "retrain": Reference("clew.cli.verbs.steer:retrain", "Order a candidate, which has to earn its place."),
     "retire": Reference("clew.cli.verbs.steer:retire", "Take a model out of service; promote undoes it."),
+    "threshold": Reference(
+        "clew.cli.verbs.steer:threshold", "Change from which probability on the positive class is answered."
+    ),
     "token": Reference("clew.cli.verbs.token:token", "Say who may ask a running system."),
     "predict": Reference("clew.cli.verbs.predict:predict", "Answer for the rows of a table."),
     "reproduce": Reference(
@@ -60,7 +63,7 @@ VERBS = {
 PURPOSES = {
     "Begin": ["init", "try", "backtest"],
     "Run": ["up", "status", "token", "predict"],
-    "Steer": ["promote", "rollback", "pause", "resume", "retrain", "retire"],
+    "Steer": ["promote", "rollback", "pause", "resume", "retrain", "retire", "threshold"],
     "Ask": ["trace", "why", "reproduce"],
     "Look": ["runs", "models", "data", "audit"],
     "Keep": ["gc", "forget", "backup", "restore"],

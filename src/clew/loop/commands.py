@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from clew.entities import AuditEntry, Json, Route
 from clew.errors import AliasMoved, ClewError, NotFound, StoreBusy, StoreError, UsageError, did_you_mean
+from clew.loop.threshold import set_threshold, threshold_set_by, threshold_wanted, would
 from clew.registry import aliases, audit_log, get_version, list_versions, record_audit
 from clew.registry.alias_moves import move_alias_within
 from clew.registry.routes import get_route, move_route
@@ -21,7 +22,7 @@ from clew.storage import Reader, Store, Transaction
 
 log = logging.getLogger("clew.loop")
 
-Verb: TypeAlias = Literal["promote", "rollback", "pause", "resume", "retrain", "retire"]
+Verb: TypeAlias = Literal["promote", "rollback", "pause", "resume", "retrain", "retire", "threshold"]
 VERBS: tuple[str, ...] = get_args(Verb)
 Status: TypeAlias = Literal["waiting", "done", "refused"]
 LiveStage: TypeAlias = Literal["running", "paused", "retired"]
@@ -181,6 +182,8 @@ def preview(store: Store, verb: str, deployment: str, arguments: Mapping[str, An
     with store.read() as reader:
         route = get_route(reader, deployment)
     answering = f"version {route.champion}" if route and route.champion else "nobody"
+    if verb == "threshold":
+        return would(store, deployment, arguments)
     return {
         "pause": f"{deployment} would be left alone, without retrains and releases; {answering} answers on",
         "resume": f"{deployment} would be looked after again; {answering} answers for it",
@@ -239,11 +242,15 @@ def refuse_what_cannot_be(store: Store, verb: str, deployment: str, arguments: M
         version_to_promote(store, verb, deployment, arguments)
     else:
         champion_as_expected(store, deployment, arguments)
+    if verb == "threshold":
+        threshold_wanted(store, deployment, arguments)
 
 
 def has_begun(store: Store, command: Command) -> bool:
     """Whether a command did something before it broke off: it is finished then, whatever it finds."""
     if champion_moved_by(store, command) or rollout_ended_by(store, command):
+        return True
+    if threshold_set_by(store, command):
         return True
     return _recorded(store, command, command.verb) is not None
 
@@ -392,7 +399,7 @@ def act_on_records(store: Store, command: Command, now: datetime) -> Json:
         When it cannot be, as `refuse_what_cannot_be` says, or needs a loop that lives.
     """
     deployment = command.deployment
-    if _recorded(store, command, command.verb) is None and champion_moved_by(store, command) is None:
+    if not has_begun(store, command):
         refuse_what_cannot_be(store, command.verb, deployment, command.arguments)
     ending = rollout_to_end(store, command.verb, deployment, command.arguments)
     if ending is not None:
@@ -400,6 +407,8 @@ def act_on_records(store: Store, command: Command, now: datetime) -> Json:
             f"Version {ending} of {deployment!r} is being rolled out, and no loop lives that could end that."
             f" Start it first: clew up; or say which version is to be champion: --to N."
         )
+    if command.verb == "threshold":
+        return set_threshold(store, command, now).result
     is_move = command.verb in ("promote", "rollback")
     return (_move_champion if is_move else _move_status)(store, command, now)
 

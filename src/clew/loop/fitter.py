@@ -23,6 +23,7 @@ from clew.loop.history import History
 from clew.loop.keeping import Keeper
 from clew.loop.standing import FittedModel, Pieces, Scored
 from clew.registry import Predictions, fetch_package, store_package
+from clew.registry.thresholds import Cut, cut_of
 from clew.stats.metrics import Metric
 from clew.storage import Store
 from clew.tracking import close_run, fail_run, keep_artifacts, open_run
@@ -107,6 +108,7 @@ class Fitter:
     ) -> None:
         self.store, self.child, self.history, self.thread = store, child, history, thread
         self.metric, self.bound, self._prefix, self._clock = metric, 1.0, key_prefix, clock
+        self.cut = cut_of(history.declaration, history.declaration.threshold)
         self.n_fits, self.stopping = 0, threading.Event()
         self.nondeterministic: list[str] = []
         self._scored: dict[str, Scored] = {}
@@ -118,7 +120,21 @@ class Fitter:
 
     def keyed(self, key_prefix: str) -> Fitter:
         """The same, with runs of its own."""
-        return Fitter(self.store, self.child, self.history, self.thread, self.metric, key_prefix, self._clock)
+        again = Fitter(
+            self.store, self.child, self.history, self.thread, self.metric, key_prefix, self._clock
+        )
+        again.cut = self.cut
+        return again
+
+    def use_cut(self, cut: Cut | None) -> None:
+        """Judge answers with this decision threshold; what was judged with another is judged anew."""
+        if cut != self.cut:
+            self.cut = cut
+            self._scored.clear()
+
+    def decided(self, answers: Predictions) -> Predictions:
+        """What is answered for a model's probabilities with the threshold in force."""
+        return answers if self.cut is None else self.cut.applied(answers)
 
     def set_bound(self, bound: float) -> None:
         """The row loss at which losses are winsorised and by which they are divided."""
@@ -279,7 +295,15 @@ class Fitter:
         scored.losses[rows] = np.minimum(raw / self.bound, 1.0)
         scored.correct[rows] = predictions.predicted == y
         if predictions.probabilities is not None:
-            scored.confidence[rows] = predictions.probabilities.max(axis=1)
+            scored.confidence[rows] = self._confidence(predictions, predictions.probabilities)
+
+    def _confidence(self, predictions: Predictions, probabilities: np.ndarray) -> np.ndarray:
+        """The probability of what was answered: with a threshold not always of the more probable class."""
+        if self.cut is None:
+            return np.asarray(probabilities.max(axis=1))
+        positive, other = self.cut.places(predictions.classes)
+        is_positive = predictions.predicted == np.asarray(predictions.classes)[positive]
+        return np.where(is_positive, probabilities[:, positive], probabilities[:, other])
 
     def predictions(self, model: FittedModel, start: int, end: int) -> Predictions:
         """Answers for labelled rows ``start`` to ``end``; the unlabelled between them are left out.
@@ -296,10 +320,10 @@ class Fitter:
         except DataError as error:
             raise self._placed(error, first) from None
         if len(answers) == len(rows):
-            return answers
+            return self.decided(answers)
         kept = rows - rows[0]
         probabilities = None if answers.probabilities is None else answers.probabilities[kept]
-        return Predictions(answers.predicted[kept], probabilities, answers.classes)
+        return self.decided(Predictions(answers.predicted[kept], probabilities, answers.classes))
 
     def _placed(self, error: DataError, first: int) -> DataError:
         """An error about rows that were counted from row `first` of the snapshot."""

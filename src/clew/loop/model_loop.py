@@ -187,6 +187,24 @@ class ModelLoop:
         self.episode = None
         self._take_office(champion, losses)
 
+    def judge_anew(self) -> None:
+        """A person changed the decision threshold: answers seen so far are judged by it, and set the level.
+
+        What the same model now answers worse than before is what the person chose, and no harm to page for.
+        """
+        first = max(self.champion.first_row, self._recent_start())
+        self.losses = np.full(self.n_rows, np.nan)
+        for contestant in self.contestants.values():
+            contestant.losses = np.full(self.n_rows, np.nan)
+        if first < self.seen:
+            self.losses[first : self.seen] = self.world.scored(self.champion, first, self.seen).losses
+        recent = _known(self.losses[first : self.seen])
+        if len(recent) >= SMALLEST_SCORED:
+            self.reference = upper_level(recent)
+        self.contestants.pop(SINCE_ONSET, None)
+        self.episode = None
+        self._take_office(self.champion, self.losses)
+
     def banish(self, model: FittedModel) -> None:
         """A person rolled this version back: it does not come back by itself, nor do fits on its rows."""
         contestant = self._contestant_of(model)

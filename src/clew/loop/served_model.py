@@ -14,6 +14,7 @@ import pyarrow as pa
 from clew.datasets import from_frame
 from clew.errors import DataError, UsageError
 from clew.registry import LoadedModel, Predictions, Signature
+from clew.registry.thresholds import Cut
 
 
 class ElsewhereModel:
@@ -45,6 +46,7 @@ class ServedModel:
     model: str
     version: int
     _model: LoadedModel | ElsewhereModel
+    _cut: Cut | None = None
 
     def __repr__(self) -> str:
         features = [column.name for column in self._model.signature.columns]
@@ -64,12 +66,15 @@ class ServedModel:
     def predict(self, frame: Any) -> np.ndarray:
         """Labels, or numbers, for the rows of a pandas or polars frame or a pyarrow table.
 
+        The decision threshold is the one that was in force when the version was loaded.
+
         Raises
         ------
         DataError
             When a feature is missing or of another kind than in training, naming column and rows.
         """
-        return self._model.predict(_rows_of(frame)).predicted
+        answers = self._model.predict(_rows_of(frame))
+        return (answers if self._cut is None else self._cut.applied(answers)).predicted
 
     def predict_proba(self, frame: Any) -> np.ndarray:
         """Probabilities, shape ``(n_rows, n_classes)``.

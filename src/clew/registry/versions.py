@@ -12,6 +12,7 @@ import msgspec
 from clew.entities import GateReport, Json, ModelDeclaration, Version
 from clew.errors import NotFound, UsageError, did_you_mean
 from clew.registry.audit import record_audit
+from clew.registry.thresholds import change_threshold
 from clew.storage import link
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 LARGEST_NUMBER = 2**31 - 1
 """What every database holds as a number of a version."""
 
+_CODE_SAYS_SO = "the project's code says so"
 LIST_MODELS, LIST_VERSIONS = "clew models list", "clew models show {}"
 
 
@@ -53,8 +55,10 @@ def ensure_deployment(
     UsageError
         When the name belongs to another model or to the other kind.
     """
-    plain = msgspec.to_builtins(declaration)
+    # As the store gives it back, so that the same declaration is no change.
+    plain = msgspec.json.decode(msgspec.json.encode(declaration))
     row = {"name": name, "kind": kind, "model": model, "declaration": plain, "created_at": now}
+    row["threshold"] = declared = (plain or {}).get("threshold")
     with store.write() as tx:
         if tx.insert_if_absent("deployments", row):
             _told(tx, now, actor, "declare model", name, {"kind": kind, "model": model})
@@ -69,12 +73,16 @@ def ensure_deployment(
         if there["declaration"] != plain:
             tx.update("deployments", {"name": name}, {"declaration": plain})
             changes = _changes(there["declaration"] or {}, plain or {})
-            _told(tx, now, actor, "change declaration", name, changes)
+            # An older Clew's declaration may lack what this one writes as None.
+            if changes:
+                _told(tx, now, actor, "change declaration", name, changes)
+            if "threshold" in changes:
+                change_threshold(tx, name, declared, now, actor=actor, reason=_CODE_SAYS_SO)
 
 
 def _told(tx: Transaction, now: datetime, actor: str, action: str, name: str, evidence: Json) -> None:
-    reason = "the project's code says so"
-    record_audit(tx, now=now, actor=actor, action=action, subject=name, reason=reason, evidence=evidence)
+    about = {"actor": actor, "action": action, "subject": name, "reason": _CODE_SAYS_SO}
+    record_audit(tx, now=now, evidence=evidence, **about)
 
 
 def _changes(before: Json, after: Json) -> Json:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import UTC
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 import clew
 from clew.errors import ClewError
 from clew.loop.commands import outcome
+from clew.loop.explained import ExplainedAnswer
 from clew.loop.trace import touched, trace
 from clew.loop.why import why
 from clew.registry import audit_log, list_models
@@ -32,6 +33,8 @@ from clew.server.status import overview
 from clew.storage import Store
 
 log = logging.getLogger("clew.server")
+
+ExplainAnswers: TypeAlias = Callable[..., list[ExplainedAnswer]]
 
 Actor = Annotated[str, Depends(authorised)]
 Model = Annotated[str, Path(description="The model's name.")]
@@ -62,6 +65,15 @@ class Rollback(MovingOrder):
     to: int | None = Field(default=None, description="By default the champion before this one.")
 
 
+class Threshold(Order):
+    threshold: float | None = Field(
+        gt=0,
+        lt=1,
+        description="The probability of the positive class from which on it is answered; null for the most"
+        " probable class.",
+    )
+
+
 class ClockMove(BaseModel):
     model_config = ConfigDict(extra="forbid")
     now: AwareDatetime = Field(description="Where the clock is to stand, with a zone.")
@@ -72,6 +84,7 @@ def make_app(
     *,
     allowed_hosts: tuple[str, ...] = (),
     is_live: Callable[[], bool] = lambda: True,
+    explain: ExplainAnswers | None = None,
 ) -> FastAPI:
     """The application over a live system.
 
@@ -79,12 +92,14 @@ def make_app(
     ----------
     is_live
         Whether the loop has gone live; before that, ``/health`` says ``starting``.
+    explain
+        Has the versions answer again, each in a process of its own.
     """
     app = FastAPI(
         title="Clew control", version=clew.__version__, openapi_url=None, docs_url=None, redoc_url=None
     )
     app.state.store, app.state.scheduler = scheduler.store, scheduler
-    app.state.is_live = is_live
+    app.state.is_live, app.state.explain = is_live, explain
     app.include_router(_open)
     app.include_router(_for_token_bearers)
     app.add_middleware(Gate, allowed_hosts=allowed_hosts, measures=scheduler.measures)
@@ -179,6 +194,11 @@ def retrain(request: Request, model: Model, order: Order, actor: Actor) -> Respo
     return _order(request, "retrain", model, order, actor)
 
 
+@_for_token_bearers.post("/models/{model}/threshold", summary="Change the decision threshold")
+def threshold(request: Request, model: Model, order: Threshold, actor: Actor) -> Response:
+    return _order(request, "threshold", model, order, actor, threshold=order.threshold)
+
+
 @_for_token_bearers.get("/commands/{command}", summary="What became of a command")
 def command(request: Request, command: str) -> Response:
     return _answer(outcome(_store(request), command))
@@ -194,8 +214,22 @@ def follow(
     return _answer(walk(_store(request), reference))
 
 
-@_for_token_bearers.get("/why/{reference:path}", summary="The reasons of decisions")
-def reasons(request: Request, reference: str) -> Response:
+@_for_token_bearers.get(
+    "/why/{reference:path}", summary="The reasons of decisions, or of answers about a key"
+)
+def reasons(
+    request: Request,
+    reference: str,
+    key: Annotated[str | None, Query(description="Of the answers about this key instead.")] = None,
+    entity: Annotated[str | None, Query(description="Of the answers about this entity instead.")] = None,
+    at: Annotated[datetime | None, Query(description="Only of this day of event time, in UTC.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+) -> Response:
+    if key is not None or entity is not None:
+        explain: ExplainAnswers = request.app.state.explain
+        day = None if at is None else at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+        answers = explain(reference, key=key, entity=entity, at=day, limit=limit)
+        return _answer({"reference": reference, "answers": answers})
     return _answer({"reference": reference, "reasons": why(_store(request), reference)})
 
 

@@ -29,7 +29,7 @@ from clew.errors import ClewError, UsageError
 from clew.loop.result import Event
 from clew.notifications import deliver_due
 from clew.registry.routes import list_routes
-from clew.server.app import make_app
+from clew.server.app import ExplainAnswers, make_app
 from clew.server.clock import Mode, open_clock, wall_clock
 from clew.server.live import LiveSystem
 from clew.server.logs import log_to_stderr
@@ -127,6 +127,7 @@ class Opened:
     scheduler: Scheduler
     listening: socket.socket
     serving: ServingSettings
+    explain: ExplainAnswers
 
 
 @contextmanager
@@ -150,7 +151,7 @@ def _opened(arguments: Arguments, reports: Reports, live: OpenLive) -> Iterator[
         stack.enter_context(_notices_sent(store, workspace.settings.notifications))
         loop = stack.enter_context(live(workspace, tell))
         scheduler = Scheduler(store, loop, clock, bell, run_folder(store.folder), LoopMeasures())
-        yield Opened(scheduler, listening, workspace.settings.serving)
+        yield Opened(scheduler, listening, workspace.settings.serving, workspace.explain_answers)
 
 
 @contextmanager
@@ -191,7 +192,12 @@ def _serve(opened: Opened, reports: Reports) -> None:
     is_live = threading.Event()
     failure: list[Exception] = []
     settings = uvicorn.Config(
-        make_app(scheduler, allowed_hosts=opened.serving.allowed_hosts, is_live=is_live.is_set),
+        make_app(
+            scheduler,
+            allowed_hosts=opened.serving.allowed_hosts,
+            is_live=is_live.is_set,
+            explain=opened.explain,
+        ),
         http=Connection,
         access_log=False,
         log_config=None,

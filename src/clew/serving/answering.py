@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -25,6 +25,29 @@ class Answers:
     probabilities: list[tuple[float, ...]] | None
     unseen: list[tuple[str, ...]]
     microseconds: int
+
+
+def cut_answers(
+    answers: Answers, classes: Sequence[Any], places: tuple[int, int], threshold: float
+) -> Answers:
+    """The answers where the positive class is answered from a probability of `threshold` on.
+
+    Parameters
+    ----------
+    places
+        Of the positive and of the other class among `classes`.
+
+    Examples
+    --------
+    >>> answers = Answers(["paid"], [(0.9, 0.1)], [()], 20)
+    >>> cut_answers(answers, ("paid", "missed"), (1, 0), 0.08).predicted
+    ['missed']
+    """
+    positive, other = places
+    yes, no = classes[positive], classes[other]
+    probabilities = answers.probabilities or ()
+    predicted = [yes if each[positive] >= threshold else no for each in probabilities]
+    return replace(answers, predicted=predicted)
 
 
 class WrongRow(Exception):
@@ -49,6 +72,8 @@ class LoadedVersion:
         The model's classes as JSON writes them as names; None for numbers.
     seconds_per_row
         What a row took lately.
+    has_probabilities
+        Whether it gave any for its own example.
     """
 
     deployment: str
@@ -56,6 +81,7 @@ class LoadedVersion:
     package: str
     model: RowModel
     seconds_per_row: float = 0.0
+    has_probabilities: bool = False
     class_names: tuple[str, ...] | None = field(init=False)
 
     def __post_init__(self) -> None:

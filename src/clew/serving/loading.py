@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from clew.entities import Column, DatasetDeclaration, Route, Version
-from clew.errors import ClewError
+from clew.errors import ClewError, PackageError
 from clew.registry import fetch_package, get_version
 from clew.registry.package_checks import needs_code, read_own, version_changes
 from clew.registry.package_files import EXAMPLE_FILE
 from clew.registry.routes import list_routes, routing_generation
 from clew.registry.row_models import RowModel, open_row_model
+from clew.registry.thresholds import Cut
 from clew.serving.answering import LoadedVersion
 from clew.serving.columns import Columns
 from clew.serving.routing_table import RoutingTable, Served
@@ -40,6 +41,8 @@ class Wanted:
     ----------
     packages
         Digest by deployment and number, of the versions that routes name.
+    cuts
+        By deployment the decision threshold in force, where there is one.
     """
 
     generation: int
@@ -48,6 +51,7 @@ class Wanted:
     schemas: Mapping[str, tuple[Column, ...]]
     routes: Mapping[str, Route]
     packages: Mapping[tuple[str, int], str]
+    cuts: Mapping[str, Cut] = field(default_factory=dict)
 
 
 def read_mark(store: Store) -> tuple[Any, ...]:
@@ -58,10 +62,14 @@ def read_mark(store: Store) -> tuple[Any, ...]:
 
 def read_wanted(store: Store) -> Wanted:
     with store.read() as reader:
-        declarations = {
-            row["name"]: row["declaration"]
-            for row in reader.find("deployments", {"kind": "live"})
-            if row["declaration"] is not None
+        deployed = [
+            row for row in reader.find("deployments", {"kind": "live"}) if row["declaration"] is not None
+        ]
+        declarations = {row["name"]: row["declaration"] for row in deployed}
+        cuts = {
+            row["name"]: Cut(row["threshold"], row["declaration"].get("positive"))
+            for row in deployed
+            if row["threshold"] is not None
         }
         routes = {route.deployment: route for route in list_routes(reader)}
         schemas = {
@@ -79,7 +87,8 @@ def read_wanted(store: Store) -> Wanted:
             row = reader.get("versions", deployment=deployment, number=number)
             if row is not None:
                 packages[deployment, number] = row["package"]
-        return Wanted(routing_generation(reader), _tokens(reader), declarations, schemas, routes, packages)
+        generation, tokens = routing_generation(reader), _tokens(reader)
+        return Wanted(generation, tokens, declarations, schemas, routes, packages, cuts)
 
 
 def _tokens(reader: Reader) -> tuple[tuple[str, str], ...]:
@@ -129,7 +138,13 @@ class Loader:
             failure = self.failures.get(f"{name}@{route.champion}")
             served = replace(served, failure=failure and failure.rstrip("."))
         names = _with_features(columns.others, champion, candidate)
-        return replace(served, names=names, champion=champion, candidate=candidate)
+        served = replace(served, names=names, champion=champion, candidate=candidate)
+        cut = wanted.cuts.get(name)
+        if cut is None:
+            return served
+        versions = [version for version in (champion, candidate) if version is not None]
+        places = {version.number: cut.places(version.model.classes) for version in versions}
+        return replace(served, threshold=cut.threshold, places=places)
 
     def _version(self, deployment: str, number: int, wanted: Wanted) -> LoadedVersion | None:
         name = f"{deployment}@{number}"
@@ -140,6 +155,8 @@ class Loader:
             known = self._loaded.get(name)
             if known is None or known.package != digest:
                 known = self._loaded[name] = self._open(deployment, number, digest)
+            if deployment in wanted.cuts:
+                _refuse_uncut(known, wanted.cuts[deployment])
             return known
         # A package runs code of several libraries, and whatever fails in them, requests go on.
         except Exception as error:
@@ -195,6 +212,15 @@ class Loader:
                 del self._loaded[version.name]
 
 
+def _refuse_uncut(version: LoadedVersion, cut: Cut) -> None:
+    """Refuse a version whose answers no threshold can decide."""
+    cut.places(version.model.classes)
+    if not version.has_probabilities:
+        raise PackageError(
+            f"{version.name} gives no probabilities that the threshold {cut.threshold:g} could be for."
+        )
+
+
 def warm(version: LoadedVersion, folder: Path) -> None:
     """Ask the version about the package's own example, so that no caller meets its slow first answer.
 
@@ -206,7 +232,7 @@ def warm(version: LoadedVersion, folder: Path) -> None:
     example = json.loads((folder / EXAMPLE_FILE).read_bytes())
     rows = [dict(zip(example["columns"], values, strict=True)) for values in example["data"]]
     for row in rows:
-        version.ask([row])
+        version.has_probabilities = version.ask([row]).probabilities is not None
     version.seconds_per_row = 0.0  # the first answers build what later ones use
     for turn in range(N_TIMED if rows else 0):
         version.ask([rows[turn % len(rows)]])

@@ -9,7 +9,14 @@ from typing import Any
 
 import msgspec
 
-from clew.serving.answering import AT_ONCE_SECONDS, Answers, LoadedVersion, WrongRow, describe_failure
+from clew.serving.answering import (
+    AT_ONCE_SECONDS,
+    Answers,
+    LoadedVersion,
+    WrongRow,
+    cut_answers,
+    describe_failure,
+)
 from clew.serving.columns import Subject
 from clew.serving.figures_file import WorkerFigures
 from clew.serving.recorder import Recorder
@@ -205,6 +212,10 @@ class Predictor:
         rows = question.rows
         asked = rows if len(positions) == len(rows) else [rows[position] for position in positions]
         answers = version.ask(asked)
+        threshold = question.served.threshold
+        if threshold is not None:
+            places = question.served.places[version.number]
+            answers = cut_answers(answers, version.model.classes or (), places, threshold)
         seconds = answers.microseconds * len(positions) / 1e6
         self.figures.of(version.deployment, version.number).model_seconds += seconds
         return Given(version, role, positions, answers)
@@ -253,6 +264,7 @@ class Predictor:
                     question.request,
                     answers.microseconds,
                     answers.unseen[offset],
+                    question.served.threshold,
                 )
             )
         return records

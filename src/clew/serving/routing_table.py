@@ -23,6 +23,10 @@ class Served:
         The columns whose values are logged with each answer.
     failure
         Why the champion could not be loaded, when nothing answers because of that.
+    threshold
+        The decision threshold in force; None where the most probable class is answered.
+    places
+        By version where its positive class stands, and where the other; empty without a threshold.
     """
 
     name: str
@@ -32,6 +36,8 @@ class Served:
     champion: LoadedVersion | None = None
     candidate: LoadedVersion | None = None
     failure: str | None = None
+    threshold: float | None = None
+    places: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
     def answering(self) -> LoadedVersion:
         """The champion.

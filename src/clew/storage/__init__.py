@@ -21,6 +21,7 @@ from clew.storage.store import Store, open_objects, open_store
 
 if TYPE_CHECKING:
     from clew.storage.compaction import Compaction, compact
+    from clew.storage.log_finding import find_predictions
 
 __all__ = [
     "LOG_FOLDER",
@@ -34,6 +35,7 @@ __all__ = [
     "Transaction",
     "Where",
     "compact",
+    "find_predictions",
     "link",
     "open_objects",
     "open_store",
@@ -45,7 +47,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when asked for: it needs pyarrow, which no prediction worker should wait for.
+    # Imported when asked for: they need pyarrow, which no prediction worker should wait for.
     if name in ("Compaction", "compact"):
         return getattr(import_module("clew.storage.compaction"), name)
+    if name == "find_predictions":
+        return import_module("clew.storage.log_finding").find_predictions
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

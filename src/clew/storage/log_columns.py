@@ -61,6 +61,7 @@ _COLUMNS: dict[Kind, dict[str, Any]] = {
         "request": _TEXT,
         "microseconds": _WHOLE,
         "unseen": pa.list_(_TEXT),
+        "threshold": pa.float64(),
     },
     "f": {
         "deployment": _TEXT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from clew.storage.records import Record, decode_lean_record, decode_record
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from clew.storage.log_columns import Kind, LogRow
     from clew.storage.rows import Row
@@ -152,6 +154,15 @@ def _part(
     return pq.read_table(path, columns=columns, filters=filters or None, partitioning=None)
 
 
+@contextmanager
+def open_part(store: Store, digest: str) -> Iterator[pq.ParquetFile]:
+    """A part of the log, read as it is asked for."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(store.objects.path(digest)) as file:
+        yield file
+
+
 def scan(
     store: Store,
     deployment: str,
@@ -189,7 +200,7 @@ def scan(
     ]
     wanted = None if columns is None else [*dict.fromkeys((*columns, TIME_OF[kind], *PLACE))]
     while True:
-        parts, raw = _parts_and_raw_rows(store, deployment, kind, start, end)
+        parts, raw = parts_and_raw_rows(store, deployment, kind, start, end)
         fresh = table_of(kind, raw) if wanted is None else table_of(kind, raw).select(wanted)
         try:
             tables = [_part(store, part["object_digest"], filters, wanted) for part in parts]
@@ -209,7 +220,7 @@ def _are_named(store: Store, parts: Sequence[Row]) -> bool:
     return all(part["object_digest"] in named for part in parts)
 
 
-def _parts_and_raw_rows(
+def parts_and_raw_rows(
     store: Store, deployment: str, kind: Kind, start: datetime | None, end: datetime | None
 ) -> tuple[list[Row], list[LogRow]]:
     """The parts that may hold what is asked for, and the rows of it that are in no part, of one moment."""

@@ -34,6 +34,8 @@ class Prediction(msgspec.Struct, tag="p", array_like=True, frozen=True, gc=False
         What the model took for it.
     unseen
         Categorical columns whose value the version had never seen.
+    threshold
+        The probability of the positive class from which on it was answered, when one was in force.
     """
 
     deployment: str
@@ -50,6 +52,7 @@ class Prediction(msgspec.Struct, tag="p", array_like=True, frozen=True, gc=False
     request: str
     microseconds: int
     unseen: tuple[str, ...] = ()
+    threshold: float | None = None
 
 
 class Failure(msgspec.Struct, tag="f", array_like=True, frozen=True, gc=False):

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-STORE_VERSION = 9
+STORE_VERSION = 10
 
 
 def stored_time(moment: datetime) -> str:
@@ -326,6 +326,7 @@ deployments = Table(
     _text("model", nullable=False),
     _json("declaration"),
     _time("created_at", nullable=False),
+    _number("threshold"),
 )
 versions = Table(
     "versions",

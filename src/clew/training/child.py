@@ -51,6 +51,7 @@ class Workbench:
             "fit": self._fit,
             "load": self._load,
             "predict": self._predict,
+            "explain": self._explain,
             "package": self._package,
             "release": self._release,
         }
@@ -130,6 +131,22 @@ class Workbench:
             raise function_fault(
                 f"The model {request.header['fit']}: predict", error, self._code_folder
             ) from None
+
+    def _explain(self, request: Message) -> Reply:
+        from clew.registry.explaining import explain_rows, places_told
+
+        header = request.header
+        model = self._loaded[header["fit"]]
+        places = places_told(model.signature.classes, header["positive"], header["predicted"])
+        try:
+            explained = explain_rows(model, header["rows"], places, header["profile"])
+        except ClewError:
+            raise
+        # As in _predict: whatever the user's model raises is told.
+        except BaseException as error:  # noqa: BLE001
+            raise function_fault(f"The model {header['fit']}: predict", error, self._code_folder) from None
+        told = {"classes": model.signature.classes, "places": places}
+        return told | {"explained": [msgspec.to_builtins(each) for each in explained]}, ()
 
     def _package(self, request: Message) -> Reply:
         from clew.training.packaging import package

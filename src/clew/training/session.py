@@ -333,6 +333,44 @@ class Child:
             )
         return unpack_predictions(reply)
 
+    def explain(
+        self,
+        fit_id: str,
+        rows: Sequence[Mapping[str, Any]],
+        predicted: Sequence[Any],
+        *,
+        positive: Any = None,
+        profile: Json | None = None,
+    ) -> Json:
+        """What columns contributed to the answers of a held model: see `clew.registry.explaining`.
+
+        Parameters
+        ----------
+        rows
+            Of JSON, as they were asked with.
+        predicted
+            What was answered to them.
+
+        Returns
+        -------
+        dict
+            ``explained``, in the order of the rows; the model's ``classes``; the ``places`` asked about.
+        """
+        request: Json = {
+            "verb": "explain",
+            "fit": fit_id,
+            "rows": [dict(row) for row in rows],
+            "predicted": list(predicted),
+            "positive": positive,
+            "profile": profile,
+        }
+
+        def ask() -> Json:
+            self._restore(fit_id)
+            return self._call(f"Explaining with {fit_id}", request, self._limits(TABLE_LIMIT)).header
+
+        return self._surely(ask)
+
     def package(
         self,
         fit_id: str,

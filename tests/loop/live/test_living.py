@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import binom
 
+from clew.entities import AuditEntry
 from clew.errors import StoreError
 from clew.loop.cleaning import clean
 from clew.loop.commands import Command, ask, execute_here, preview
@@ -514,3 +515,44 @@ def test_a_compacted_log_changes_nothing_of_a_life(tmp_path: Path) -> None:
         # Four days of labels that were sent, and the last day that only the table knew.
         assert life.status().n == 5 * streams.ROWS_A_DAY - 1
         assert scan(life.store, MODEL).num_rows == n_rows + 2 * streams.ROWS_A_DAY
+
+
+# ---------------------------------------------------------------- a decision threshold
+
+
+def test_a_threshold_is_followed_and_is_no_harm_to_page_for(tmp_path: Path) -> None:
+    table = streams.calm(90 * streams.ROWS_A_DAY, 5).table()
+    root = project(tmp_path, before(table, START))
+    with living(root, table, START) as life:
+        life.days(6)
+        told = life.tell("threshold", reason="a missed one is dear", threshold=0.02)
+        assert (
+            told.result["sentence"] == "learner answers its positive class from a probability of 0.02 on now"
+        )
+        assert life.tell("threshold", threshold=0.02).status == "refused"
+        assert life.tell("threshold", threshold=1.5).status == "refused"
+        level = life.status().value
+        life.days(12)
+        assert not life.of_kind("page"), "answering otherwise is what the person asked for"
+        records = [each for each in life.logged() if isinstance(each, Prediction)]
+        assert {each.threshold for each in records} == {None, 0.02}
+        for each in records:
+            if each.threshold is not None and each.probabilities is not None:
+                assert each.predicted == int(each.probabilities[1] >= 0.02)
+        now, value = life.now, life.status().value
+    assert level is not None
+    assert value is not None
+    assert abs(value - level) < 0.1, "what was seen before is judged by it, too"
+    [entry] = _changes(root)
+    assert (entry.actor, entry.reason, entry.evidence["to"]) == ("ana", "a missed one is dear", 0.02)
+    with living(root, table, START, now=now) as life:
+        life.days(1)
+        newest = life.logged()[-1]
+        assert isinstance(newest, Prediction)
+        assert newest.threshold == 0.02
+        assert life.tell("threshold", threshold=None).result["before"] == 0.02
+
+
+def _changes(root: Path) -> list[AuditEntry]:
+    with open_records(root) as records:
+        return audit_log(records.store, MODEL, action="change threshold")

@@ -17,7 +17,8 @@ from clew.cli.commands import Explained, option
 from clew.cli.elsewhere import ask_server, refuse_elsewhere, server_option
 from clew.cli.terminal import answer
 from clew.cli.values import json_option, utc_now
-from clew.errors import ClewError, StoreBusy
+from clew.entities import checked_threshold
+from clew.errors import ClewError, StoreBusy, UsageError
 
 if TYPE_CHECKING:
     from clew.loop.commands import Command
@@ -26,7 +27,30 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 WHAT = "What is done"
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType
 LOOK_SECONDS = 0.05
+
+
+class Probability(_ParamType):
+    """A number above 0 and below 1, or ``none``."""
+
+    name = "PROBABILITY"
+
+    def convert(
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | str:
+        if value == "none":
+            return value
+        try:
+            return checked_threshold(float(value))
+        except ValueError:
+            self.fail(f"{value!r} is no number. Write 0.08, or none for the most probable class.", param, ctx)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 class CommandRefused(ClewError):
@@ -149,6 +173,21 @@ def retire(model: str, **given: Any) -> None:
     _steer("retire", model, {}, **given)
 
 
+@click.command(
+    "threshold", cls=Explained, example='clew threshold busy_hour 0.08 --reason "missing one is dear"'
+)
+@_dry_run
+@_shared
+@click.argument("threshold", metavar="PROBABILITY|none", type=Probability())
+def threshold(model: str, threshold: float | str, **given: Any) -> None:
+    """Change from which probability on the positive class is answered.
+
+    It needs no retrain: workers follow with their next answer, and every answer is logged with the threshold
+    it was given by. With none, the most probable class is answered. For models with two classes.
+    """
+    _steer("threshold", model, {"threshold": None if threshold == "none" else threshold}, **given)
+
+
 def _steer(
     verb: str,
     model: str,
@@ -163,7 +202,8 @@ def _steer(
     from clew.cli.records import records_here
     from clew.loop.commands import preview
 
-    given = {name: value for name, value in arguments.items() if value is not None}
+    # A threshold may be none, which is another thing than to leave it out.
+    given = {name: value for name, value in arguments.items() if value is not None or verb == "threshold"}
     if server is not None:
         if dry_run:
             refuse_elsewhere(click.get_current_context(), server, "What would be done")

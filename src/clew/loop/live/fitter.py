@@ -19,6 +19,7 @@ from clew.loop.live.rows import Answer, LiveRows
 from clew.loop.live.workshop import Workshop
 from clew.loop.standing import FittedModel, Pieces, Scored
 from clew.registry import Predictions
+from clew.registry.thresholds import Cut
 from clew.stats.metrics import Metric
 from clew.storage import Store
 
@@ -130,7 +131,11 @@ class LiveFitter(Fitter):
     def predicted(self, model: FittedModel, features: pa.Table) -> Predictions:
         """What a model answers for a table of features."""
         self._hold(model)
-        return self.child.predict(model.name, features)
+        return self.decided(self.child.predict(model.name, features))
+
+    def refuse_uncut(self, model: FittedModel, cut: Cut) -> None:
+        """Raise where a model's answers cannot be decided by a threshold."""
+        cut.applied(self.predictions(model, 0, 1))
 
     def _hold(self, model: FittedModel) -> None:
         """Have the child of the moment hold a model that an earlier one made."""
@@ -151,7 +156,8 @@ class LiveFitter(Fitter):
         probabilities = [answer.probabilities for answer in answers if answer.probabilities is not None]
         if len(probabilities) == len(answers):
             classes = self._classes_of(model)
-            known = Predictions(predicted, np.array(probabilities, dtype=np.float64), classes)
+            # With the threshold of now, whichever it was then: what is judged is the version.
+            known = self.decided(Predictions(predicted, np.array(probabilities, dtype=np.float64), classes))
         else:
             known = Predictions(predicted)
         self._note(self._track(model), np.array(rows), known)

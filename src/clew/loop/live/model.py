@@ -52,6 +52,7 @@ from clew.loop.recording import newest_decision, store_decision
 from clew.loop.release import ReleaseDesk
 from clew.loop.result import Event
 from clew.loop.standing import FittedModel
+from clew.loop.threshold import cut_in_force, set_threshold
 from clew.registry import aliases, ensure_deployment, get_version, list_versions, move_alias, record_audit
 from clew.registry.routes import get_route
 from clew.tracking import capture_environment, this_owner
@@ -303,6 +304,7 @@ class LiveModel:
         self._fitter = LiveFitter(
             around.store, self._workshop, rows, thread, metric, prefix, around.clock, around.slot
         )
+        self._fitter.use_cut(cut_in_force(around.store, declaration))
 
     def _furnish(self) -> None:
         """The desk, the traffic and the world of a policy."""
@@ -455,6 +457,7 @@ class LiveModel:
             "resume": self._set_status,
             "retire": self._set_status,
             "retrain": self._retrain,
+            "threshold": self._set_threshold,
         }
         # Before anything of it is done, as afterwards there would be something to undo.
         if not has_begun(self._around.store, command):
@@ -563,6 +566,17 @@ class LiveModel:
         record_status(self._around.store, command, now)
         self._loop.orders.ask(f"{command.actor} asked: {command.reason}")
         return {"sentence": "a candidate is ordered at the next look", "next_tick": f"{self.next_tick}"}
+
+    def _set_threshold(self, command: Command, now: datetime) -> Json:
+        assert self._loop is not None  # noqa: S101 - _obey() looked
+        store = self._around.store
+        champion = self._loop.champion
+        told = set_threshold(store, command, now, lambda cut: self._fitter.refuse_uncut(champion, cut))
+        self._around.doorbell.ring(told.generation)
+        self._fitter.use_cut(cut_in_force(store, self._described.model))
+        if not self._policy.metric.needs_probabilities:
+            self._loop.judge_anew()
+        return told.result
 
     # -- what it looks like ------------------------------------------------------------------------------
 

@@ -53,12 +53,8 @@ class LightGBMModel:
     flavor: str = NAME
 
     def answer(self, values: Mapping[str, pa.Array]) -> Predictions:
-        columns = self.signature.columns
-        n_rows = len(values[columns[0].name])
-        matrix = np.empty((n_rows, len(columns)))
-        for position, column in enumerate(columns):
-            matrix[:, position] = column.numbers(values[column.name])
-        numbers = self.booster.predict(matrix) if n_rows else np.empty(self._empty_shape())
+        matrix = self.matrix(values)
+        numbers = self.booster.predict(matrix) if len(matrix) else np.empty(self._empty_shape())
         classes = self.signature.classes
         if classes is None:
             return from_numbers(numbers)
@@ -66,6 +62,14 @@ class LightGBMModel:
             numbers = np.column_stack((1.0 - numbers, numbers))
         # A model that saw one class only has a second column that no class belongs to.
         return from_probabilities(np.ascontiguousarray(numbers[:, : len(classes)]), classes)
+
+    def matrix(self, values: Mapping[str, pa.Array]) -> np.ndarray:
+        """The columns as the Booster takes them."""
+        columns = self.signature.columns
+        matrix = np.empty((len(values[columns[0].name]), len(columns)))
+        for position, column in enumerate(columns):
+            matrix[:, position] = column.numbers(values[column.name])
+        return matrix
 
     def _empty_shape(self) -> tuple[int, ...]:
         n_outputs = self.booster.num_model_per_iteration()
