@@ -387,3 +387,10 @@ def _from_row(row: Mapping[str, Any]) -> Snapshot:
     # Format 0 had the blocks for parts, and did not list them twice.
     plain["blocks"] = tuple(row["blocks"] or (part.content for part in plain["parts"]))
     return Snapshot(**plain)
+
+
+def name_of_content(snapshot: Snapshot) -> str:
+    """The id that a snapshot's record makes, which is its own unless the record was changed."""
+    if snapshot.declaration is None:
+        raise ValueError(f"snapshot {snapshot.id} has no declaration, so its name cannot be made again")
+    return _snapshot_id(snapshot.declaration, snapshot.columns, snapshot.blocks)

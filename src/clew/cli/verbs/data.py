@@ -10,6 +10,7 @@ import click
 from clew.cli.commands import Explained, Verbs, option
 from clew.cli.terminal import answer
 from clew.cli.values import WHICH, json_option, limit_option, since_option
+from clew.cli.verbs import data_history
 
 if TYPE_CHECKING:
     from clew.entities import Snapshot
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group("data", cls=Verbs, example="clew data list --dataset rides")
 def data() -> None:
-    """Look at snapshots of datasets."""
+    """Look at snapshots of datasets, compare them, and get them back."""
 
 
 @data.command("list", cls=Explained, example="clew data list --dataset rides --since 30d")
@@ -75,13 +76,13 @@ def _day(moment: datetime | None) -> str:
 def show_data(snapshot_id: str, dataset: str | None, as_json: bool) -> None:
     """Show one snapshot: its columns, its rows and where it came from.
 
-    ID is the snapshot's id or its first letters.
+    ID is the snapshot's id or its first letters; DATASET, DATASET@ID and DATASET@2026-03-01 do as well.
     """
     from clew import datasets
     from clew.cli.records import records_here
 
     with records_here() as records:
-        snapshot = datasets.get_snapshot(records.store, snapshot_id, dataset)
+        snapshot = datasets.find_snapshot(records.store, snapshot_id, dataset)
     answer(as_json, {"snapshot": snapshot}, lambda: show_snapshot(snapshot))
 
 
@@ -117,3 +118,7 @@ def _role(snapshot: Snapshot, column: str) -> str:
         declaration.entity: "entity",
     }
     return roles.get(column) or ("not a feature" if column in declaration.not_features else "feature")
+
+
+for verb in (data_history.diff, data_history.checkout, data_history.log, data_history.verify):
+    data.add_command(verb)
