@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clew.declare import dataset, model
     from clew.errors import ClewError
-    from clew.workspace import load
+    from clew.workspace import load, snapshot
 
 __version__ = "0.1.0"
-__all__ = ["ClewError", "__version__", "dataset", "load", "model"]
+__all__ = ["ClewError", "__version__", "dataset", "load", "model", "snapshot"]
 
 _HOMES = {
     "dataset": "clew.declare",
     "model": "clew.declare",
     "ClewError": "clew.errors",
     "load": "clew.workspace",
+    "snapshot": "clew.workspace",
 }
 
 

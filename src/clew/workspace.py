@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 import numpy as np
@@ -23,9 +23,19 @@ import pyarrow as pa
 
 import clew
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
-from clew.datasets import feature_names, from_frame, list_datasets, read_rows, read_source, take_snapshot
+from clew.datasets import (
+    feature_names,
+    find_snapshot,
+    from_frame,
+    list_datasets,
+    part_relation,
+    read_rows,
+    read_source,
+    take_snapshot,
+    to_frame,
+)
 from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
-from clew.errors import PackageError, ProjectError, UsageError, did_you_mean
+from clew.errors import NotFound, PackageError, ProjectError, UsageError, did_you_mean
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, predict_batch
 from clew.loop.fitter import Fitter, Thread
@@ -72,6 +82,7 @@ from clew.tracking.children import variables_of_children
 from clew.training import Child, Described
 
 Clock = Callable[[], datetime]
+SnapshotFrame: TypeAlias = Literal["pandas", "polars", "pyarrow", "duckdb", "paths"]
 
 
 def _wall_clock() -> datetime:
@@ -534,6 +545,25 @@ def open_records(
         yield Workspace(settings, store, None, clock)
 
 
+@contextmanager
+def open_known_records(where: Path) -> Iterator[Workspace]:
+    """Open the store of the project at `where`, and make none where there is none.
+
+    Raises
+    ------
+    NotFound
+        When nothing was ever recorded there.
+    """
+    settings = load_settings(where)
+    if settings.database is None and not settings.store.is_dir():
+        raise NotFound(
+            f"Nothing was recorded here yet: there is no {settings.store}."
+            " Go to the project's folder, or train first: clew try"
+        )
+    with open_records(where) as records:
+        yield records
+
+
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """A registered version that answers in this process, as scikit-learn's models do.
@@ -595,6 +625,50 @@ def load(name: str, *, project: str | Path = ".", allow_code: bool = False) -> S
     PackageError
         When it needs code and may not bring it, or was damaged.
     """
-    with open_records(Path(project)) as records:
+    with open_known_records(Path(project)) as records:
         version = records._version(name)
         return ServedModel(version.name, records.load_model(version.name, allow_code=allow_code))
+
+
+def snapshot(
+    dataset: str,
+    *,
+    at: str | date | None = None,
+    frame: SnapshotFrame = "pandas",
+    project: str | Path = ".",
+) -> Any:
+    """The rows of a dataset's snapshot: ``clew.snapshot("rides", at="2026-03-01")``.
+
+    Every part that is read is checked against its hash.
+
+    Parameters
+    ----------
+    dataset
+        Its name.
+    at
+        An id or its first letters; a time, or a day (UTC) for the newest snapshot of its end; by default the
+        newest snapshot.
+    frame
+        ``"pandas"``, ``"polars"``, ``"pyarrow"``; ``"duckdb"`` for a relation that reads the parts when it is
+        asked; ``"paths"`` for the Parquet files of the parts, in order and only to be read.
+    project
+        The project's folder, or one inside it.
+
+    Raises
+    ------
+    NotFound
+        When nothing was recorded there, or there is no such snapshot; naming those that exist.
+    MissingExtra
+        When the library of `frame` is not installed.
+    StoreError
+        When a part is damaged.
+    """
+    if frame not in get_args(SnapshotFrame):
+        raise UsageError(f"frame is {frame!r}. {did_you_mean(str(frame), get_args(SnapshotFrame))}")
+    words = at.isoformat() if isinstance(at, date) else at or ""
+    with open_known_records(Path(project)) as records:
+        found = find_snapshot(records.store, words, dataset)
+        if frame == "duckdb" or frame == "paths":
+            paths = [records.store.objects.path(part.object_digest) for part in found.parts]
+            return paths if frame == "paths" else part_relation(paths)
+        return to_frame(read_rows(records.store, found), frame)

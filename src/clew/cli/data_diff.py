@@ -28,7 +28,7 @@ def verdict(diff: DataDiff) -> str:
     counts = {"added": diff.rows.n_added, "removed": diff.rows.n_removed, "changed": diff.rows.n_changed}
     told = [f"{n:,} {what}" for what, n in counts.items() if n]
     n_columns = len(diff.columns)
-    columns = f"{counted(n_columns, 'column')} other" if n_columns else ""
+    columns = f"{counted(n_columns, 'column')} came, went or changed type" if n_columns else ""
     return "; ".join(filter(None, [f"Rows: {', '.join(told)}" if told else "No row differs", columns]))
 
 

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clew.config import load_settings
-from clew.errors import NotFound
-from clew.workspace import Workspace, open_records
+from clew.workspace import Workspace, open_known_records, open_records
 
 
 @contextmanager
@@ -27,11 +25,5 @@ def records_here() -> Iterator[Workspace]:
     NotFound
         When nothing was ever recorded here.
     """
-    settings = load_settings(Path.cwd())
-    if settings.database is None and not settings.store.is_dir():
-        raise NotFound(
-            f"Nothing was recorded here yet: there is no {settings.store}."
-            " Go to the project's folder, or train first: clew try"
-        )
-    with open_records(Path.cwd()) as records:
+    with open_known_records(Path.cwd()) as records:
         yield records

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clew.datasets.checkout import checkout_snapshot
     from clew.datasets.digest import content_digest
-    from clew.datasets.frames import from_frame, to_frame
+    from clew.datasets.frames import from_frame, part_relation, to_frame
     from clew.datasets.history import find_snapshot, snapshot_log
     from clew.datasets.lookup import find_rows, read_rows
     from clew.datasets.maturity import matured
@@ -43,6 +43,7 @@ _HOMES = {
     "list_datasets": "snapshots",
     "list_snapshots": "snapshots",
     "matured": "maturity",
+    "part_relation": "frames",
     "prepare": "schema",
     "read_rows": "lookup",
     "read_source": "sources",
@@ -66,6 +67,7 @@ __all__ = [
     "list_datasets",
     "list_snapshots",
     "matured",
+    "part_relation",
     "prepare",
     "read_rows",
     "read_source",
