@@ -147,6 +147,9 @@ class Settings:
         Where ``clew up`` listens, and what a request may ask for.
     notifications
         Who is told of pages and of what the loop did.
+    connections
+        Databases that `clew.sql` reads, by name: ``[connections]`` with ``warehouse = "$WAREHOUSE_URL"``. A
+        SQLite file is ``sqlite:///shop.db``, from the project's folder.
     params
         Hyperparameters by model: ``[params.busy_hour]`` with ``num_leaves = 63``.
     """
@@ -159,6 +162,7 @@ class Settings:
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     serving: ServingSettings = field(default_factory=ServingSettings)
     notifications: NotificationSettings = field(default_factory=NotificationSettings)
+    connections: Mapping[str, str] = field(default_factory=dict, repr=False)
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -210,6 +214,7 @@ def load_settings(start: Path, environment: Mapping[str, str] | None = None) -> 
         budget=_budget(_section(resolved, "budget", BudgetSettings)),
         serving=_serving(_section(resolved, "serving", ServingSettings)),
         notifications=_notifications(_section(resolved, "notifications", NotificationSettings), root),
+        connections=_connections(resolved.get("connections", {})),
         params=_params(resolved.get("params", {})),
     )
 
@@ -361,6 +366,18 @@ def _models(given: Any) -> tuple[str, ...]:
     for entry in entries:
         _typed(entry, str, "an entry of models")
     return tuple(entries)
+
+
+def _connections(given: Any) -> dict[str, str]:
+    """Whatever is wrong, the message does not repeat a URL, which may hold a password."""
+    found = _typed(given, dict, "connections")
+    for name, url in found.items():
+        if not isinstance(url, str) or "://" not in url:
+            raise SettingsError(
+                f"{PROJECT_FILE}: connections.{name} is no database URL. Write"
+                ' "postgresql://user@host/name", "sqlite:///shop.db", or "$NAME".'
+            )
+    return dict(found)
 
 
 def _params(given: Any) -> dict[str, dict[str, Any]]:

@@ -385,7 +385,8 @@ class Workspace:
         with ExitStack() as stack:
             child, tree = self._captured(stack, known | guessed)
             described = child.describe(self._target.files)
-            declared = {d.model.dataset.source for d in described if d.model.dataset.source is not None}
+            sources = {d.model.dataset.source for d in described}
+            declared = {source for source in sources if source is not None and "://" not in source}
             if (declared | known) != (guessed | known):
                 # Declared data is never captured, other files are; only now is it known which is which.
                 child.close()
@@ -395,11 +396,18 @@ class Workspace:
 
     def _captured(self, stack: ExitStack, sources: set[str]) -> tuple[Child, CodeTree]:
         now = self._clock()
-        tree = capture_code(self.store, self.settings.root, exclude=sorted(sources), now=now)
+        data = sources | self._connected_files()
+        tree = capture_code(self.store, self.settings.root, exclude=sorted(data), now=now)
         folder = stack.enter_context(self.store.scratch("code"))
         materialise_code(self.store, tree.id, folder / "code")
         child = stack.enter_context(Child.start(folder / "code", self.settings.root, folder))
         return child, tree
+
+    def _connected_files(self) -> set[str]:
+        """SQLite files that `clew.sql` reads are data, not code."""
+        urls = self.settings.connections.values()
+        paths = [url.partition("?")[0].partition("///") for url in urls if url.startswith("sqlite:///")]
+        return {path for _, _, path in paths}
 
     def _known_sources(self) -> set[str]:
         with self.store.read() as reader:

@@ -1,4 +1,4 @@
-"""Reading the tables that users have: Parquet and CSV files, one or many.
+"""Reading the tables that users have: Parquet, CSV and JSON lines files, one or many.
 
 CSV has no types, so these rules decide:
 
@@ -9,6 +9,8 @@ CSV has no types, so these rules decide:
   column ``NA``, ``N/A``, ``NaN``, ``null``, ``None`` and their like are null too.
 - Numbers with leading zeros, such as the zip code ``01067``, are text: as a number they would lose them.
 - The separator is the one of ``,`` ``;`` tab and ``|`` that the first line has most of.
+
+JSON lines have types; a member that an object lacks is null there, and text that is all ISO-8601 is a time.
 """
 
 from __future__ import annotations
@@ -20,26 +22,29 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+import pyarrow.json
 import pyarrow.parquet as pq
 
 from clew.errors import DataError, did_you_mean
 
 _PARQUET = (".parquet", ".pq")
 _CSV = (".csv", ".tsv", ".csv.gz", ".csv.bz2", ".csv.zst")
+_JSON = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 _SEPARATORS = (",", ";", "\t", "|")
 _NULL_WORDS = ["", "NA", "N/A", "#N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "Null", "null", "None"]
 _BLOCK_BYTES = 8 << 20
 
 
 def read_source(source: str, root: Path, text: Collection[str] = ()) -> pa.Table:
-    """Read a Parquet or CSV file, or all files a glob names, in the order of their names.
+    """Read a Parquet, CSV or JSON lines file, or all files a glob names, in the order of their names.
 
     Parameters
     ----------
     source
         A path or glob, relative to `root` unless absolute: ``"rides.parquet"``, ``"rides/*.csv"``.
     text
-        Columns that are text in a CSV whatever they look like, such as those declared ``string``.
+        Columns that are text in a CSV or JSON lines whatever they look like, such as those declared
+        ``string``.
 
     Raises
     ------
@@ -77,22 +82,23 @@ def _what_is_there(folder: Path, name: str) -> str:
         return "Check the folders in it."
     if not folder.is_dir():
         return f"The folder {folder} does not exist."
-    readable = [file.name for file in folder.iterdir() if file.name.endswith(_PARQUET + _CSV)]
-    return did_you_mean(name, readable) if readable else f"{folder} has no Parquet or CSV file."
+    readable = [file.name for file in folder.iterdir() if file.name.endswith(_PARQUET + _CSV + _JSON)]
+    return did_you_mean(name, readable) if readable else f"{folder} has no Parquet, CSV or JSON lines file."
 
 
 def _read(file: Path, text: Collection[str]) -> pa.Table:
     name = file.name.lower()
-    if not name.endswith(_PARQUET + _CSV):
-        raise DataError(
-            f"{file} is neither Parquet nor CSV by its name; known are {', '.join(_PARQUET + _CSV)}."
-        )
+    if not name.endswith(_PARQUET + _CSV + _JSON):
+        known = ", ".join(_PARQUET + _CSV + _JSON)
+        raise DataError(f"{file} is neither Parquet, CSV nor JSON lines by its name; known are {known}.")
     if not file.stat().st_size:
         raise DataError(f"{file} is empty: it has 0 bytes.")
     try:
-        return _read_parquet(file) if name.endswith(_PARQUET) else _read_csv(file, text)
+        if name.endswith(_PARQUET):
+            return _read_parquet(file)
+        return _read_csv(file, text) if name.endswith(_CSV) else _read_json(file, text)
     except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError, OSError) as error:
-        kind = "Parquet" if name.endswith(_PARQUET) else "CSV"
+        kind = "Parquet" if name.endswith(_PARQUET) else "CSV" if name.endswith(_CSV) else "JSON lines"
         raise DataError(
             f"{file} cannot be read as {kind}: {str(error).splitlines()[0].rstrip('.')}."
         ) from error
@@ -103,6 +109,19 @@ def _read_parquet(file: Path) -> pa.Table:
     with pq.ParquetFile(file, memory_map=True) as parquet:
         table = parquet.read()
     return table.replace_schema_metadata(None)
+
+
+def _read_json(file: Path, text: Collection[str]) -> pa.Table:
+    read, types = (
+        pa.json.ReadOptions(block_size=_BLOCK_BYTES),
+        pa.schema([(name, pa.string()) for name in text]),
+    )
+    table = pa.json.read_json(file, read, pa.json.ParseOptions(newlines_in_values=False))
+    known = [field for field in types if field.name in table.column_names]
+    if not known:
+        return table
+    options = pa.json.ParseOptions(newlines_in_values=False, explicit_schema=pa.schema(known))
+    return pa.json.read_json(file, read, options).select(table.column_names)
 
 
 # -- CSV -----------------------------------------------------------------------------------------------
