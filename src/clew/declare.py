@@ -228,6 +228,7 @@ def model(
     memory_limit: int | str | None = None,
     allow_code: bool = False,
     min_requests: int = 20,
+    files: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None = None,
 ) -> Callable[[Callable[..., Any]], ModelSpec]:
     """Declare a model: what it learns from, how it is judged, when it is retrained.
 
@@ -262,6 +263,10 @@ def model(
     min_requests
         Requests that a candidate must have been asked in each stage of a rollout, whether its answers were
         used or only compared; a stage that saw fewer is extended, up to three times.
+    files
+        Folders of files that the function learns from beside the rows: ``"images"``, or by name
+        ``{"scans": "/mnt/scans"}``. Each fit gets one immutable version, as the path
+        ``train.files["images"]``; a model is never given files when it predicts.
 
     Raises
     ------
@@ -303,6 +308,7 @@ def model(
             memory_limit_bytes=_bytes(memory_limit),
             allow_code=allow_code,
             min_requests=_count("min_requests", min_requests),
+            files=_folders(files),
         )
         return ModelSpec(declaration, dataset, function)
 
@@ -459,6 +465,25 @@ def _listed(what: str, given: Any) -> tuple[Any, ...]:
     if not isinstance(given, Iterable):
         raise DeclarationError(f"{what} is {given!r}; write a list.")
     return tuple(given)
+
+
+def _folders(given: Any) -> dict[str, str]:
+    """Folders by name, which for a path alone is its last part."""
+    if given is None:
+        return {}
+    if isinstance(given, str | os.PathLike):
+        path = os.fspath(given).rstrip("/")
+        given = {path.rpartition("/")[2]: path}
+    if not isinstance(given, Mapping):
+        raise DeclarationError(f"files is {given!r}; write a folder, files='images', or several by name.")
+    for name, path in given.items():
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
+            raise DeclarationError(
+                f"files has a folder named {name!r}; name it by letters and digits: files={{'images': PATH}}."
+            )
+        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+            raise DeclarationError(f"files has {name}={path!r}; give the path of a folder.")
+    return {name: os.fspath(path) for name, path in given.items()}
 
 
 def _margin(given: float | str, metric: str) -> Margin:

@@ -234,7 +234,10 @@ class DatasetDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class ModelDeclaration:
-    """What ``@clew.model`` says, without the function. `params` are its keyword defaults."""
+    """What ``@clew.model`` says, without the function.
+
+    `params` are its keyword defaults, `files` the folders it learns from by name.
+    """
 
     name: str
     dataset: DatasetDeclaration
@@ -251,6 +254,7 @@ class ModelDeclaration:
     memory_limit_bytes: int | None = None
     allow_code: bool = False
     min_requests: int = 20
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:
@@ -271,11 +275,32 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One Parquet file of a snapshot: `content` names its rows, `object_digest` the file's bytes."""
+    """One Parquet file of a snapshot.
+
+    Parts with the same `content` have the same rows: it is the digest of these, or for parts that say which
+    `keys` they hold, in a hash of those, that of the file. `object_digest` names the file's bytes.
+    """
 
     content: str
     object_digest: str
     n_rows: int
+    keys: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRun:
+    """An object with the sorted fingerprints of some of a snapshot's keys."""
+
+    object_digest: str
+    n_keys: int
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKeys:
+    """Which keys a snapshot has, so that no other snapshot need read them: they ascend, or are in `runs`."""
+
+    is_ascending: bool
+    runs: tuple[KeyRun, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +316,8 @@ class Snapshot:
     """One immutable version of a dataset, named by its content, rows ordered by time and key.
 
     `blocks` are the digests its name is made of, one for every 65,536 rows, however they are cut into
-    parts. `cuts` is None for a snapshot of format 0, whose parts are these blocks.
+    parts. `cuts` is None for a snapshot of format 0, whose parts are these blocks. `keys` is None where it
+    is cheap to read them, and in snapshots older than the note.
     """
 
     dataset: str
@@ -307,6 +333,25 @@ class Snapshot:
     declaration: DatasetDeclaration | None = None
     blocks: tuple[str, ...] = ()
     cuts: Cuts | None = None
+    # What a snapshot is, it is without this.
+    keys: KnownKeys | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSnapshot:
+    """One immutable version of a folder of files, named by its content.
+
+    `manifest` is the object that lists its files, `packs` those that hold their contents.
+    """
+
+    dataset: str
+    id: str
+    manifest: str
+    packs: tuple[str, ...]
+    n_files: int
+    n_bytes: int
+    taken_at: datetime
+    source: str
 
 
 # -- tracking ----------------------------------------------------------------------------------------

@@ -6,10 +6,9 @@ what the command line and the server call.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
 import clew
@@ -26,7 +24,6 @@ from clew.config import ProjectTarget, Settings, load_settings, resolve_target
 from clew.datasets import (
     feature_names,
     find_snapshot,
-    from_frame,
     list_datasets,
     part_relation,
     read_rows,
@@ -36,13 +33,15 @@ from clew.datasets import (
 )
 from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
 from clew.errors import NotFound, PackageError, ProjectError, UsageError, did_you_mean
+from clew.loop.appending import Appended, append_file
 from clew.loop.backtest import BacktestOptions, backtest
-from clew.loop.batch import BatchResult, predict_batch
+from clew.loop.batch import BatchResult, batch_destinations, predict_batch
 from clew.loop.fitter import Fitter, Thread
+from clew.loop.folders import by_name, folders_of_model
 from clew.loop.history import History
 from clew.loop.jobs import Job, handed_back, open_job, record, restarted
 from clew.loop.live.lived import lived
-from clew.loop.live.model import Surroundings
+from clew.loop.live.surroundings import Surroundings
 from clew.loop.live.system import Live
 from clew.loop.live.workshop import CapturedProject
 from clew.loop.originals import original_of
@@ -60,6 +59,7 @@ from clew.loop.result import (
     TryResult,
 )
 from clew.loop.run_change import RunChange, run_change
+from clew.loop.served_model import ServedModel
 from clew.loop.trace import touched, trace, version_name
 from clew.loop.trial import Trial, try_result
 from clew.loop.why import why
@@ -79,6 +79,7 @@ from clew.tracking import (
     this_owner,
 )
 from clew.tracking.children import variables_of_children
+from clew.tracking.sources import declared_sources, guessed_sources
 from clew.training import Child, Described
 
 Clock = Callable[[], datetime]
@@ -212,6 +213,24 @@ class Workspace:
         code = self._code_of(version, self.store.folder / "code") if allow_code else None
         return load_package(folder, code_folder=code, expected_digest=version.package)
 
+    def append(self, dataset: str, file: str, *, where: Path, actor: str, is_dry: bool = False) -> Appended:
+        """Add the rows of a file, named from `where`: see `clew.loop.appending.append_file`."""
+        path = str((where / file).resolve())
+        with self._child(_ignore, without={path}) as (child, tree, models):
+            return append_file(
+                self.store,
+                child,
+                models,
+                dataset,
+                Path(path),
+                named=file,
+                root=self.settings.root,
+                code=tree.id,
+                actor=actor,
+                now=self._clock(),
+                is_dry=is_dry,
+            )
+
     def predict_batch(
         self, name: str, source: str, destination: Path, *, where: Path, actor: str
     ) -> BatchResult:
@@ -226,6 +245,7 @@ class Workspace:
                 self._answering(stack, version),
                 source=source,
                 destination=destination,
+                inputs=[(source, where), *((each, self.settings.root) for each in self._known_sources())],
                 actor=actor,
                 clock=self._clock,
             )
@@ -354,11 +374,14 @@ class Workspace:
             warming = stack.enter_context(ThreadPoolExecutor(1)).submit(checker.describe, [described.file])
             snapshot = self._snapshot(child, described, tree.id)
             table = read_rows(self.store, snapshot)
-            child.use(table, declaration, described.file, snapshot.columns)
+            laid = stack.enter_context(
+                folders_of_model(self.store, declaration, self.settings.root, self._clock())
+            )
+            child.use(table, declaration, described.file, snapshot.columns, by_name(laid))
             features = feature_names(snapshot.columns, declaration.dataset, declaration.not_features)
             history = History.of(declaration, table, features)
             warming.result()
-            checker.use(table, declaration, described.file, snapshot.columns)
+            checker.use(table, declaration, described.file, snapshot.columns, by_name(laid))
             thread = Thread(
                 snapshot=snapshot,
                 code=tree.id,
@@ -366,6 +389,7 @@ class Workspace:
                 params=self._params(declaration, params),
                 seed=seed,
                 owner=this_owner(),
+                folders=tuple(laid),
             )
             yield Prepared(described, child, checker, history, thread, len(models))
 
@@ -376,17 +400,22 @@ class Workspace:
         return take_snapshot(self.store, dataset, table, source=source, code=code, now=self._clock())
 
     @contextmanager
-    def _child(self, on_progress: OnProgress) -> Iterator[tuple[Child, CodeTree, list[Described]]]:
+    def _child(
+        self, on_progress: OnProgress, without: Set[str] = frozenset()
+    ) -> Iterator[tuple[Child, CodeTree, list[Described]]]:
         """A child that runs the captured code, and what that code declares."""
         if self._target is None:
             raise ProjectError("No project is open here; name a file, such as: clew try model.py")
         on_progress(Progress(0.0, sentence="capturing the code"))
-        known, guessed = self._known_sources(), _guessed_sources(self.settings.root, self._target.files)
+        known, guessed = (
+            self._known_sources() | without,
+            guessed_sources(self.settings.root, self._target.files),
+        )
         with ExitStack() as stack:
             child, tree = self._captured(stack, known | guessed)
             described = child.describe(self._target.files)
-            sources = {d.model.dataset.source for d in described}
-            declared = {source for source in sources if source is not None and "://" not in source}
+            sources = {source for each in described for source in declared_sources(each.model)}
+            declared = {source for source in sources if "://" not in source}
             if (declared | known) != (guessed | known):
                 # Declared data is never captured, other files are; only now is it known which is which.
                 child.close()
@@ -396,8 +425,13 @@ class Workspace:
 
     def _captured(self, stack: ExitStack, sources: set[str]) -> tuple[Child, CodeTree]:
         now = self._clock()
-        data = sources | self._connected_files()
-        tree = capture_code(self.store, self.settings.root, exclude=sorted(data), now=now)
+        tree = capture_code(
+            self.store,
+            self.settings.root,
+            exclude=sorted(sources | self._connected_files()),
+            written=batch_destinations(self.store),
+            now=now,
+        )
         folder = stack.enter_context(self.store.scratch("code"))
         materialise_code(self.store, tree.id, folder / "code")
         child = stack.enter_context(Child.start(folder / "code", self.settings.root, folder))
@@ -411,8 +445,8 @@ class Workspace:
 
     def _known_sources(self) -> set[str]:
         with self.store.read() as reader:
-            rows = reader.find("datasets")
-        sources = (row["declaration"].get("source") for row in rows)
+            rows, folders = reader.find("datasets"), reader.find("folder_log")
+        sources = [row["declaration"].get("source") for row in rows] + [row["source"] for row in folders]
         return {source for source in sources if source}
 
     def _text_columns(self, dataset: str) -> list[str]:
@@ -458,6 +492,7 @@ class Workspace:
             thread.environment,
             {name: param.value for name, param in thread.params.items()},
             thread.seed,
+            [folder.id for folder in thread.folders],
             *more,
         ]
         identity = hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()[:16]
@@ -480,31 +515,6 @@ class Workspace:
 
 def _ignore(_: Progress) -> None:
     """Progress that nobody watches."""
-
-
-def _guessed_sources(root: Path, files: Sequence[str]) -> set[str]:
-    """Paths that the project's files give to ``@clew.dataset`` in plain text: most likely what they declare.
-
-    A right guess saves a second capture and a second process; a wrong one only costs these.
-    """
-    guessed: set[str] = set()
-    for file in files:
-        path = root / file
-        if path.is_file():
-            try:
-                tree = ast.parse(path.read_bytes())
-            except (SyntaxError, ValueError):
-                continue  # the child will say what is wrong with the file, in the user's own lines
-            guessed |= {source for node in ast.walk(tree) if (source := _source_of(node)) is not None}
-    return guessed
-
-
-def _source_of(node: ast.AST) -> str | None:
-    """The path in a call such as ``clew.dataset("rides.parquet", …)``."""
-    if not isinstance(node, ast.Call) or ast.unparse(node.func).rpartition(".")[2] != "dataset":
-        return None
-    source = node.args[0] if node.args else None
-    return source.value if isinstance(source, ast.Constant) and isinstance(source.value, str) else None
 
 
 def _chosen(models: Sequence[Described], name: str | None) -> Described:
@@ -554,64 +564,24 @@ def open_records(
 
 
 @contextmanager
-def open_known_records(where: Path) -> Iterator[Workspace]:
-    """Open the store of the project at `where`, and make none where there is none.
+def open_existing_records(
+    where: Path, *, clock: Clock = _wall_clock, environment: Mapping[str, str] | None = None
+) -> Iterator[Workspace]:
+    """As `open_records`, but make no store where there is none.
 
     Raises
     ------
     NotFound
         When nothing was ever recorded there.
     """
-    settings = load_settings(where)
+    settings = load_settings(where, environment)
     if settings.database is None and not settings.store.is_dir():
         raise NotFound(
             f"Nothing was recorded here yet: there is no {settings.store}."
             " Go to the project's folder, or train first: clew try"
         )
-    with open_records(where) as records:
+    with open_records(where, clock=clock, environment=environment) as records:
         yield records
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """A registered version that answers in this process, as scikit-learn's models do.
-
-    Attributes
-    ----------
-    name
-        The version, such as ``busy_hour@7``.
-    """
-
-    name: str
-    _model: LoadedModel
-
-    @property
-    def classes_(self) -> tuple[Any, ...] | None:
-        """The class of each column of `predict_proba`; None for numbers."""
-        return self._model.signature.classes
-
-    def predict(self, frame: Any) -> np.ndarray:
-        """Labels, or numbers, for the rows of a pandas or polars frame or a pyarrow table.
-
-        Raises
-        ------
-        DataError
-            When a feature is missing or of another kind than in training, naming column and rows.
-        """
-        return self._model.predict(from_frame(frame)).predicted
-
-    def predict_proba(self, frame: Any) -> np.ndarray:
-        """Probabilities, shape ``(n_rows, n_classes)``.
-
-        Raises
-        ------
-        UsageError
-            When the model gives none.
-        """
-        probabilities = self._model.predict(from_frame(frame)).probabilities
-        if probabilities is None:
-            raise UsageError(f"{self.name} answers without probabilities; ask predict().")
-        return probabilities
 
 
 def load(name: str, *, project: str | Path = ".", allow_code: bool = False) -> ServedModel:
@@ -629,13 +599,14 @@ def load(name: str, *, project: str | Path = ".", allow_code: bool = False) -> S
     Raises
     ------
     NotFound
-        When there is no such version, naming those that exist.
+        When there is no such version, naming those that exist, or nothing was recorded there at all.
     PackageError
         When it needs code and may not bring it, or was damaged.
     """
-    with open_known_records(Path(project)) as records:
+    with open_existing_records(Path(project)) as records:
         version = records._version(name)
-        return ServedModel(version.name, records.load_model(version.name, allow_code=allow_code))
+        model = records.load_model(version.name, allow_code=allow_code)
+        return ServedModel(version.deployment, version.number, model)
 
 
 def snapshot(
@@ -674,7 +645,7 @@ def snapshot(
     if frame not in get_args(SnapshotFrame):
         raise UsageError(f"frame is {frame!r}. {did_you_mean(str(frame), get_args(SnapshotFrame))}")
     words = at.isoformat() if isinstance(at, date) else at or ""
-    with open_known_records(Path(project)) as records:
+    with open_existing_records(Path(project)) as records:
         found = find_snapshot(records.store, words, dataset)
         if frame == "duckdb" or frame == "paths":
             paths = [records.store.objects.path(part.object_digest) for part in found.parts]

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import clew
-from clew.errors import NotFound, PackageError
+from clew.errors import DataError, NotFound, PackageError
+from clew.loop.batch import batch_destinations
 from clew.loop.trace import trace
 from clew.registry import aliases, audit_log, list_versions, move_alias
 from clew.registry.audit_check import verify_audit
@@ -82,6 +83,13 @@ def test_a_batch_stands_in_the_audit_log_where_it_begins_and_ends(project: Path,
     assert faults == ()
 
 
+def test_where_answers_went_is_known_so_that_they_are_never_taken_for_code(
+    project: Path, answered: Any
+) -> None:
+    with open_records(project) as records:
+        assert str(project.resolve() / "answers.parquet") in batch_destinations(records.store)
+
+
 def test_a_batch_leads_back_to_what_made_the_version(project: Path, answered: Any) -> None:
     with open_records(project) as records:
         node = trace(records.store, answered["id"])
@@ -97,6 +105,45 @@ def test_what_is_there_is_not_overwritten_unasked(project: Path, answered: Any) 
     assert refused.returncode == 2
     assert "add --force" in refused.stderr
     assert run(project, *words, "--force").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("nowhere/x.csv", "mkdir -p"),
+        ("x.txt", "does not end in .parquet or .csv. Name it x.parquet"),
+        ("new.csv", "what is read from: new.csv"),
+        ("../project/new.csv", "what is read from: new.csv"),
+        ("stream.parquet", "what is read from: stream.parquet"),
+    ],
+)
+def test_a_file_that_cannot_be_written_or_is_read_from_is_refused_before_the_work(
+    project: Path, out: str, said: str
+) -> None:
+    before = {path: path.read_bytes() for path in project.iterdir() if path.is_file()}
+    done = run(project, "predict", "learner", "--data", "new.csv", "--out", out, "--force")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path: path.read_bytes() for path in project.iterdir() if path.is_file()} == before
+
+
+def test_answers_do_not_join_the_files_that_a_glob_reads(project: Path) -> None:
+    (project / "days").mkdir(exist_ok=True)
+    (project / "days" / "one.csv").write_bytes((project / "new.csv").read_bytes())
+    words = ["predict", "learner", "--data", "days/*.csv", "--out"]
+    refused = run(project, *words, "days/answers.csv")
+    assert refused.returncode == 2
+    assert "join what is read from: days/*.csv" in refused.stderr
+    assert run(project, *words, "days/answers.parquet").returncode == 0
+
+
+def test_times_of_answers_are_instants_in_utc(project: Path, answered: Any) -> None:
+    assert run(project, "predict", "learner", "--data", "new.csv", "--out", "utc.csv").returncode == 0
+    told = pd.read_csv(project / "utc.csv")
+    asked = pd.read_csv(project / "new.csv", parse_dates=["at"])
+    assert told["at"].str.endswith("Z").all()
+    assert (pd.to_datetime(told["at"]).dt.tz_localize(None) == asked["at"].dt.tz_localize(None)).all()
 
 
 def test_rows_that_cannot_be_answered_leave_nothing_but_a_record(project: Path) -> None:
@@ -116,6 +163,34 @@ def test_a_version_that_does_not_exist_is_named_beside_those_that_do(project: Pa
     with open_records(project) as records:
         assert aliases(records.store, "learner") == {"champion": 1}
         assert len(list_versions(records.store, "learner")) == 1
+
+
+def test_a_model_without_a_champion_says_what_to_do(tmp_path: Path) -> None:
+    folder = streams.write_project(tmp_path / "project", streams.calm(2_000))
+    assert run(folder, "try").returncode == 0
+    with pytest.raises(NotFound, match=r"no champion yet; it has versions 1. Name one, such as 'learner@1'"):
+        clew.load("learner", project=folder)
+    with pytest.raises(NotFound, match=r"no model 'lerner' with a version\. Did you mean 'learner'"):
+        clew.load("lerner", project=folder)
+
+
+def test_loading_makes_no_store_where_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="Nothing was recorded here yet"):
+        clew.load("learner", project=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loaded_model_says_what_it_is(project: Path) -> None:
+    model = clew.load("learner", project=project)
+    assert (model.name, model.model, model.version) == ("learner@1", "learner", 1)
+    told = "<clew model learner@1: answers one of 0, 1 from 5 features: 'x0', 'x1', 'x2', 'x3', 'x4'>"
+    assert repr(model) == told
+
+
+@pytest.mark.parametrize("rows", [{"x0": 1.0}, [{"x0": 1.0}], [[1.0, 2.0]], "x0", 3])
+def test_what_is_no_frame_is_told_how_to_become_one(project: Path, rows: object) -> None:
+    with pytest.raises(DataError, match="make a frame of it"):
+        clew.load("learner", project=project).predict(rows)
 
 
 OWN_CODE = """

@@ -213,7 +213,7 @@ def test_lists_hold_what_was_made(words: list[str], key: str, project: Path) -> 
 def test_a_filter_that_fits_nothing_gives_an_empty_list(project: Path) -> None:
     assert answered(project, "runs", "list", "--status", "failed") == {"runs": []}
     assert answered(project, "runs", "list", "--since", "2999-01-01") == {"runs": []}
-    assert "Make one with: clew try" in clew(project, "runs", "list", "--status", "failed").stdout
+    assert "or make one: clew try" in clew(project, "runs", "list", "--status", "failed").stdout
 
 
 def test_each_record_can_be_shown_and_traced(project: Path) -> None:

@@ -66,6 +66,8 @@ def test_a_page_that_cannot_be_written_is_refused_before_anything_is_read(
 ) -> None:
     monkeypatch.chdir(tried)
     assert run(["status", "learner", "--report", "nowhere/x.html"]) == 2
+    assert run(["status", "learner", "--report", "x.txt"]) == 2
+    assert not Path("x.txt").exists()
     assert "mkdir -p" in capsys.readouterr().err
 
 

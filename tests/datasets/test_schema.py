@@ -226,12 +226,6 @@ def test_a_declared_column_that_was_renamed_is_guessed() -> None:
             (1, 3),
         ),
         (["1", "007", "3", "4"], "int64", "row 1 ('007')", (1,)),
-        (
-            [1.0, 2.5, np.nan, 4.0],
-            "int64",
-            "row 1 (2.5) (the first row is row 0) does not fit: Float value 2.5",
-            (1,),
-        ),
         ([1.0, 2.0**60, 3.0, 4.0], "int64", "may have lost digits", (1,)),
         ([1, 2, 3, 2**53 + 1], "double", "row 3 (9007199254740993)", (3,)),
         (["1.5", "x", "", "2"], "double", "row 1 ('x') and row 2 ('')", (1, 2)),
@@ -387,3 +381,31 @@ def test_features_that_are_none_or_unknown_are_refused() -> None:
         feature_names(DECLARED, declare(), ["x"])
     with pytest.raises(DataError, match="Did you mean 'x'"):
         feature_names(DECLARED, declare(), ["xx"])
+
+
+# -- schemas that change -------------------------------------------------------------------------------
+
+
+def test_whole_numbers_become_decimals_when_fractions_come() -> None:
+    table, columns = prepare(rides(x=[1.0, 2.5, np.nan, 4.0]), declare(), DECLARED)
+    assert columns == (*DECLARED[:-1], Column("x", "double"))
+    assert table["x"].to_pylist() == [1.0, 2.5, None, 4.0]
+    assert prepare(rides(x=[1.0, 2.0, np.nan, 4.0]), declare(), DECLARED)[1] == DECLARED
+
+
+def test_a_label_and_a_key_stay_whole_numbers() -> None:
+    assert "row 1 (0.5)" in str(refused(rides(y=[1.0, 0.5, 1.0, 0.0]), DECLARED))
+    declared = (DECLARED[0], Column("id", "int64"), *DECLARED[2:])
+    assert "row 2 (0.5)" in str(refused(rides(id=[1.0, 2.0, 0.5, 3.0]), declared))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("id", "is no key"), ("y", "where the label is not known make it null")]
+)
+def test_an_empty_text_is_neither_a_key_nor_a_label(name: str, words: str) -> None:
+    columns: dict[str, Any] = {name: ["a", "b", "c", ""]}
+    error = refused(rides(**columns))
+    assert "is an empty text in row 3" in str(error)
+    assert words in str(error)
+    assert (error.column, error.rows) == (name, (3,))
+    assert prepare(rides(y=["a", "b", "c", None]), declare())[0].num_rows == 4

@@ -25,6 +25,7 @@ from clew.loop.commands import (
     status_of,
     waiting,
 )
+from clew.loop.why import why
 from clew.registry import audit_log
 from clew.storage import Store, open_store
 from tests.server.small_live import make_dice
@@ -120,3 +121,40 @@ def test_a_command_that_was_done_and_not_noted_is_noted_and_not_refused(store: S
         tx.update("commands", {"id": command}, {"status": "waiting", "done_at": None})
     assert execute_here(store, command, NOW).result == {"sentence": "dice is retired"}
     assert len(audit_log(store, "dice", None)) == n_before
+
+
+def test_why_tells_what_people_did_while_nothing_ran(store: Store) -> None:
+    for verb, arguments in (("promote", {"version": 3}), ("pause", {}), ("rollback", {"to": 1})):
+        order = ask(store, verb, "dice", arguments, "ana", f"to {verb}", NOW)
+        assert execute_here(store, order, NOW).status == "done"
+    told = [(each.kind, each.sentence) for each in why(store, "dice") if each.kind != "version"]
+    assert told == [
+        ("promoted", "ana says: promote to version 3: to promote"),
+        ("pause", "ana says: pause: to pause"),
+        ("rolled back", "ana says: rollback to version 1: to rollback"),
+    ]
+    assert [each.sentence for each in why(store, "dice@3") if each.kind != "version"] == [told[0][1]]
+
+
+def test_why_tells_what_a_decision_tells_once(store: Store) -> None:
+    order = ask(store, "promote", "dice", {"version": 2}, "ana", "better", NOW)
+    execute_here(store, order, NOW)
+    decision = {"id": "dice/1", "deployment": "dice", "kind": "promoted", "at": NOW, "sequence": 1}
+    with store.write() as tx:
+        tx.insert(
+            "decisions", decision | {"sentence": "ana says", "evidence": {"command": order}, "findings": []}
+        )
+    assert [each.decision for each in why(store, "dice") if each.kind != "version"] == ["dice/1"]
+
+
+def test_whoever_saw_another_champion_is_refused_and_told_who_moved_it(store: Store) -> None:
+    orders = [
+        ask(store, "promote", "dice", {"version": version, "expected": 1}, actor, f"{version} is right", NOW)
+        for actor, version in (("ana", 3), ("ben", 2))
+    ]
+    first, second = (execute_here(store, order, NOW) for order in orders)
+    assert (first.status, second.status) == ("done", "refused")
+    assert (
+        "it was moved in the meantime, by ana at 2026-03-01 12:00 UTC (3 is right)"
+        in second.result["message"]
+    )

@@ -128,7 +128,7 @@ def test_a_version_that_does_not_exist_is_answered_with_those_that_do(store: Sto
 
 
 def test_a_version_of_no_model_is_said_to_have_none(store: Store) -> None:
-    assert "'nobody' has no version '1'; it has no versions" in refusal(store, "nobody@1")
+    assert "There is no model 'nobody' with a version. Known: busy_hour." in refusal(store, "nobody@1")
 
 
 def test_what_has_no_such_name_is_told_where_to_look(store: Store) -> None:

@@ -130,6 +130,14 @@ def test_a_taken_port_is_told_with_who_holds_it(project: Path) -> None:
     assert "--port" in message
 
 
+def test_one_port_for_both_servers_is_refused_as_that(project: Path) -> None:
+    process, _ = start(project, "--port", "8753", "--control-port", "8753")
+    code, said = ended(process)
+    assert code == 2
+    message = json.loads(said)["error"]["message"]
+    assert "Port 8753 is to be that of predictions and of control, which are two servers" in message
+
+
 def test_a_worker_finishes_what_it_has_begun_before_it_ends(project: Path) -> None:
     with up(project) as running:
         answered: list[int] = []

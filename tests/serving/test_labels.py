@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from clew.serving.figures_file import read_figures
 from clew.storage.records import Label
 from tests.serving.test_predicting import microseconds
-from tests.serving.workers import NOW, Place, error_of, fitted
+from tests.serving.workers import NOW, Place, error_of, fitted, wait_for
 
 
 def test_labels_by_key_and_by_prediction_and_taken_back(place: Place) -> None:
@@ -37,6 +38,8 @@ def test_labels_by_key_and_by_prediction_and_taken_back(place: Place) -> None:
         ({"ride": "r1"}, "MISSING_FIELD", "busy"),
         ({"busy": "calm"}, "MISSING_FIELD", "ride"),
         ({"ride": "r1", "busy": 1}, "WRONG_TYPE", "busy"),
+        ({"ride": "r1", "busy": ""}, "WRONG_VALUE", "busy"),
+        ({"ride": "", "busy": "calm"}, "WRONG_VALUE", "ride"),
         ({"ride": "r1", "busy": True}, "WRONG_TYPE", "busy"),
         ({"ride": 1, "busy": "calm"}, "WRONG_TYPE", "ride"),
         ({"prediction_id": "nonsense", "busy": "calm"}, "WRONG_TYPE", "prediction_id"),
@@ -69,3 +72,21 @@ def test_labels_of_unknown_models_are_refused(place: Place) -> None:
     place.serve(fitted())
     response = place.start().label({"ride": "r1", "busy": "calm"}, name="credits")
     assert error_of(response)[:2] == (404, "RESOURCE_DOES_NOT_EXIST")
+
+
+def test_a_class_that_the_champion_never_saw_is_kept_counted_and_told_once(place: Place) -> None:
+    place.serve(fitted())
+    worker = place.start()
+    rows = [{"ride": "r1", "busy": "jammed"}, {"ride": "r2", "busy": "calm"}, {"ride": "r3", "busy": None}]
+    for _ in range(2):
+        assert worker.label(rows).json() == {"accepted": 3, "unknown_class": 1}
+    assert [label.label for label in place.labels()] == ["jammed", "calm", None] * 2
+    assert place.errors().count("labels of a class that the champion never saw") == 1
+    assert "jammed" not in place.errors()
+    wait_for(lambda: [each.n_unknown_classes for each in read_figures(place.store)] == [2], "the count")
+
+
+def test_a_number_that_is_refused_is_told_what_the_column_holds(place: Place) -> None:
+    place.deploy(types={"busy": "double"})
+    message = place.start().label({"ride": "r1", "busy": "often"}).json()["error"]["message"]
+    assert message == "'busy' is 'often', but the dataset's column holds numbers."

@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.registry.rides import CITIES, rides
+from clew.serving.refusals import Refused
+from clew.serving.rows import read_rows
+from tests.registry.rides import CITIES, busy, rides, signature_of
 from tests.serving.workers import CLASSES, NOW, ROW, Place, error_of, fitted
 
 FEATURES = ("warmth", "hour", "holiday", "city")
@@ -101,6 +103,7 @@ def test_the_event_time_is_read_in_the_declared_zone_and_logged_in_utc(place: Pl
             "2026-03-01T12:05:01Z",
             "more than 5 minutes ahead of the clock, which stands at 2026-03-01T12:00:00",
         ),
+        ("2026-03-01 13:06", "one of Europe/Berlin; that is 2026-03-01T12:06:00"),
         ("yesterday", "is no time such as"),
         (1772366400, "is no text; write a time"),
         ("2025-10-26 02:30", "happened twice in Europe/Berlin"),
@@ -129,6 +132,7 @@ def without(name: str) -> dict[str, Any]:
         (without("ride"), "MISSING_FIELD", "ride"),
         (ROW | {"ride": None}, "MISSING_FIELD", "ride"),
         (ROW | {"ride": 7}, "WRONG_TYPE", "ride"),
+        (ROW | {"ride": ""}, "WRONG_VALUE", "ride"),
         (without("hour"), "MISSING_FIELD", "hour"),
         (ROW | {"hour": "eight"}, "WRONG_VALUE", "hour"),
         (ROW | {"warmth": "cold"}, "WRONG_VALUE", "warmth"),
@@ -185,6 +189,9 @@ def test_an_entity_is_asked_for_and_logged_where_one_is_declared(place: Place) -
     place.route(place.register(fitted()))
     worker = place.start()
     assert error_of(worker.predict()) == (422, "MISSING_FIELD", None, "rider")
+    message = worker.predict().json()["error"]["message"]
+    assert message.endswith("A row holds: ride, rider, at, warmth, hour, holiday, city, weekday.")
+    assert "Is it meant by 'ridder'?" in worker.predict(ROW | {"ridder": "Ann"}).json()["error"]["message"]
     assert worker.predict(ROW | {"rider": "Ann"}).status_code == 200
     [(_, record)] = place.predictions()
     assert record.entity == "Ann"
@@ -205,3 +212,34 @@ def test_models_that_cannot_answer_say_why(place: Place) -> None:
     assert error_of(waiting) == (503, "MODEL_NOT_READY", None, None)
     assert "waits for its first champion" in waiting.json()["error"]["message"]
     assert waiting.headers["Retry-After"] == "5"
+
+
+@pytest.mark.parametrize("number", [b"1e400", b"-1.5E+999"])
+def test_a_number_beyond_all_numbers_is_told_as_one(number: bytes) -> None:
+    with pytest.raises(Refused, match="that is beyond what can be computed with") as caught:
+        read_rows(b'{"ride": "r1", "warmth": ' + number + b"}", 10)
+    assert (caught.value.status, caught.value.code) == (400, "MALFORMED_JSON")
+    assert "at byte 25" in caught.value.message
+
+
+def test_null_for_a_model_that_cannot_take_it_is_told_to_the_caller_in_words_for_them(place: Place) -> None:
+    from sklearn.compose import make_column_transformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    table = rides(300)
+    signature = signature_of(table, CLASSES)
+    X = signature.to_frame(table)
+    model = make_pipeline(
+        make_column_transformer(("passthrough", ["warmth", "hour"])), LogisticRegression()
+    ).fit(X, busy(table, CLASSES))
+    place.serve(model)
+    worker = place.start()
+    said = worker.predict(ROW | {"warmth": None}).json()["error"]
+    assert said["message"] == (
+        "'warmth' is null, which version 1 of 'credit' cannot take: in its training the value was always"
+        " known. Send the value."
+    )
+    assert (said["code"], said["row"], said["field"]) == ("WRONG_VALUE", None, "warmth")
+    in_list = worker.predict([ROW, ROW | {"warmth": None}]).json()["error"]
+    assert (in_list["row"], in_list["message"].startswith("Row 1: 'warmth' is null")) == (1, True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import obstore
@@ -278,3 +279,46 @@ def test_what_is_dropped_is_gone_and_what_is_in_its_place_stays(objects: ObjectS
     assert objects.get(stored_anew) == b"anew"
     with pytest.raises(NotFound, match=gone[:12]):
         objects.get(gone)
+
+
+# -- batches -------------------------------------------------------------------------------------------
+
+
+def contents(n: int) -> list[bytes]:
+    return [b"%d " % number * 100 for number in range(n)]
+
+
+def test_what_is_put_in_a_batch_is_there_at_its_end(objects: ObjectStore) -> None:
+    there = objects.put(b"there")
+    with objects.batch() as batch, ThreadPoolExecutor(4) as pool:
+        digests = list(pool.map(batch.put, [*contents(150), *contents(150), b"there"]))
+    assert digests[:150] == digests[150:300]
+    assert digests[300] == there
+    assert [objects.get(digest) for digest in digests[:150]] == contents(150)
+
+
+def test_a_batch_that_fails_leaves_no_file_behind(tmp_path: Path) -> None:
+    objects = open_objects(Settings(root=tmp_path, store=tmp_path / ".clew"))
+    objects.probe()
+
+    def fail() -> None:
+        with objects.batch() as batch:
+            for content in contents(3):
+                batch.put(content)
+            raise KeyError("lost")
+
+    with pytest.raises(KeyError):
+        fail()
+    assert [path for path in (tmp_path / ".clew").rglob("*") if path.is_file()] == []
+
+
+def test_a_batch_mends_what_is_torn(tmp_path: Path) -> None:
+    objects = open_objects(Settings(root=tmp_path, store=tmp_path / ".clew"))
+    objects.probe()
+    digest = objects.put(b"whole")
+    torn = objects.path(digest)
+    torn.chmod(0o600)
+    torn.write_bytes(b"wh")
+    with objects.batch() as batch:
+        batch.put(b"whole")
+    assert objects.get(digest) == b"whole"

@@ -47,7 +47,8 @@ VERBS = {
     "runs": Reference("clew.cli.verbs.runs:runs", "Look at trainings."),
     "models": Reference("clew.cli.verbs.models:models", "Look at models and their versions."),
     "data": Reference(
-        "clew.cli.verbs.data:data", "Look at snapshots of datasets, compare them, and get them back."
+        "clew.cli.verbs.data:data",
+        "Look at snapshots of datasets, compare them, get them back; keep folders of files.",
     ),
     "audit": Reference("clew.cli.verbs.audit:audit", "Look at who changed what, and prove it."),
     "gc": Reference("clew.cli.verbs.gc:gc", "Say what of the store nobody needs, and remove it."),

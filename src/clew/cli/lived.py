@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clew.cli.commands import option
+from clew.cli.outputs import refuse_unwritable
 from clew.cli.terminal import answer
 from clew.cli.values import F
 
@@ -29,25 +30,9 @@ def report_option(command: F) -> F:
     )(command)
 
 
-def refuse_unwritable(report: Path | None) -> None:
+def refuse_unwritable_report(report: Path | None) -> None:
     """Before an hour of work, not after it."""
-    if report is None:
-        return
-    folder = report.resolve().parent
-    if not folder.is_dir():
-        raise _unwritable(f"the folder {folder} does not exist. Make it: mkdir -p {folder}")
-    try:
-        with report.open("a"):
-            pass
-    except OSError as error:
-        reason = error.strerror
-        raise _unwritable(f"{report} cannot be written: {reason}. Name another file.") from None
-    if report.stat().st_size == 0:
-        report.unlink()
-
-
-def _unwritable(reason: str) -> click.BadParameter:
-    return click.BadParameter(reason, click.get_current_context(), param_hint="'--report'")
+    refuse_unwritable(report, "--report", (".html", ".htm"))
 
 
 def hand_over(result: Lived, report: Path | None, *, as_json: bool) -> None:
@@ -101,11 +86,10 @@ def show_lived(result: Lived, report: Path | None) -> None:
 def _row(window: Window, told: Sequence[Policy], greater_is_better: bool) -> list[Any]:
     from rich.text import Text
 
-    from clew.cli.words import day, number
+    from clew.cli.words import best_of, day, number
 
     values = [getattr(window, policy) for policy in told]
-    known = [value for value in values if value is not None]
-    best = (max if greater_is_better else min)(known) if known else None
-    styles = ["bold" if value is not None and value == best else "" for value in values]
+    best = best_of(values, greater_is_better)
+    styles = ["bold" if is_best else "" for is_best in best]
     cells = [Text(number(value), style=style) for value, style in zip(values, styles, strict=True)]
     return [day(window.start), f"{window.n:,}", *cells, window.version]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clew.workspace import Workspace, open_known_records, open_records
+from clew.workspace import Workspace, open_existing_records, open_records
 
 
 @contextmanager
@@ -25,5 +25,5 @@ def records_here() -> Iterator[Workspace]:
     NotFound
         When nothing was ever recorded here.
     """
-    with open_known_records(Path.cwd()) as records:
+    with open_existing_records(Path.cwd()) as records:
         yield records

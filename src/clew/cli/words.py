@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,22 @@ def number(value: float | None) -> str:
         return "–"
     form = next((form for limit, form in ((10, ".3f"), (1000, ".1f")) if abs(value) < limit), ",.0f")
     return f"{value:{form}}".replace("-", "−")
+
+
+def best_of(values: Sequence[float | None], greater_is_better: bool) -> list[bool]:
+    """Which of the values are the best, as `number` shows them; none where all look the same.
+
+    Examples
+    --------
+    >>> best_of([0.81, 0.92, None], True), best_of([0.8101, 0.8102], True)
+    ([False, True, False], [False, False])
+    """
+    known = [value for value in values if value is not None]
+    shown = [number(value) for value in known]
+    if len(set(shown)) < 2:
+        return [False] * len(values)
+    best = number((max if greater_is_better else min)(known))
+    return [number(value) == best for value in values]
 
 
 def counted(n: int, one: str, many: str | None = None) -> str:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from clew.datasets.history import find_snapshot, snapshot_log
     from clew.datasets.lookup import find_rows, read_rows
     from clew.datasets.maturity import matured
+    from clew.datasets.records import Dataset
     from clew.datasets.schema import feature_names, prepare
     from clew.datasets.snapshots import (
-        Dataset,
         append_rows,
         get_snapshot,
         latest_snapshot,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from clew.datasets.verify import verify_snapshot
 
 _HOMES = {
-    "Dataset": "snapshots",
+    "Dataset": "records",
     "append_rows": "snapshots",
     "checkout_snapshot": "checkout",
     "content_digest": "digest",

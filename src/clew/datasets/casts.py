@@ -38,8 +38,12 @@ def kept_type(arrow: pa.DataType) -> pa.DataType | None:
     return KEPT_TYPES.get({"int": "int64", "float": "double"}.get(family, family))
 
 
-def cast_column(column: pa.ChunkedArray, name: str, target: pa.DataType, zone: str) -> pa.ChunkedArray:
+def cast_column(
+    column: pa.ChunkedArray, name: str, target: pa.DataType, zone: str, first_row: int = 0
+) -> pa.ChunkedArray:
     """The same values as `target`, one of the kept types; times without a zone are read in `zone`.
+
+    `first_row` is the position in the table of the column's first value, when it is a part of one.
 
     Raises
     ------
@@ -53,11 +57,11 @@ def cast_column(column: pa.ChunkedArray, name: str, target: pa.DataType, zone: s
     column = without_nan(column)
     convert = _converter(column.type, target, zone)
     if convert is None:
-        raise DataError(_no_way(column, name, target), column=name)
+        raise DataError(_no_way(column, name, target, first_row), column=name)
     try:
         return pa.chunked_array([convert(chunk) for chunk in column.chunks], target)
     except (pa.ArrowInvalid, Misfit):
-        raise _misfits(column, name, target, convert) from None
+        raise _misfits(column, name, target, convert, first_row) from None
 
 
 def without_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -117,8 +121,13 @@ def _family(arrow: pa.DataType) -> str:
     return str(arrow)
 
 
+def is_exact(values: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether these decimals are so small that whole numbers among them lost no digit."""
+    return not pc.any(pc.greater(pc.abs(values.cast(pa.float64())), _MAX_EXACT_FLOAT)).as_py()
+
+
 def _float_to_int(values: pa.Array) -> pa.Array:
-    if pc.any(pc.greater(pc.abs(values.cast(pa.float64())), _MAX_EXACT_FLOAT)).as_py():
+    if not is_exact(values):
         raise Misfit("may have lost digits as a float")
     return values.cast(pa.int64())
 
@@ -140,11 +149,12 @@ def _number_to_bool(values: pa.Array) -> pa.Array:
     return values.cast(pa.bool_())
 
 
-def _no_way(column: pa.ChunkedArray, name: str, target: pa.DataType) -> str:
+def _no_way(column: pa.ChunkedArray, name: str, target: pa.DataType, first_row: int) -> str:
     rows = _first_values(column)
+    n_rows, places = len(column) - column.null_count, [first_row + row for row in rows]
     return (
         f"Column {name!r} is declared {target}, but the table has {column.type}, which does not turn into it:"
-        f" {named_rows(rows, values_at(column, rows), n_rows=len(column) - column.null_count)}."
+        f" {named_rows(places, values_at(column, rows), n_rows=n_rows)}."
         f" Convert it to {target} in the dataset function. {SCHEMA_RULE}"
     )
 
@@ -152,7 +162,9 @@ def _no_way(column: pa.ChunkedArray, name: str, target: pa.DataType) -> str:
 SCHEMA_RULE = "If the change is meant, make it there too: the declared schema follows a change of the code."
 
 
-def _misfits(column: pa.ChunkedArray, name: str, target: pa.DataType, convert: Convert) -> DataError:
+def _misfits(
+    column: pa.ChunkedArray, name: str, target: pa.DataType, convert: Convert, first_row: int
+) -> DataError:
     rows: list[int] = []
     reasons: list[str] = []
     for row, reason in _failures(column, convert):
@@ -160,12 +172,13 @@ def _misfits(column: pa.ChunkedArray, name: str, target: pa.DataType, convert: C
         reasons.append(reason)
         if len(rows) == MAX_NAMED_ROWS:
             break
+    places = [first_row + row for row in rows]
     more = "; there may be more" if len(rows) == MAX_NAMED_ROWS else ""
     return DataError(
-        f"Column {name!r} is declared {target}, but {named_rows(rows, values_at(column, rows))}"
+        f"Column {name!r} is declared {target}, but {named_rows(places, values_at(column, rows))}"
         f" {reasons[0]}{more}. Correct the source, or convert the column in the dataset function.",
         column=name,
-        rows=rows,
+        rows=places,
     )
 
 

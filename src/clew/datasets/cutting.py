@@ -14,6 +14,7 @@ The rule is part of format 1 and never changes: tests pin it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -24,6 +25,10 @@ PARTS_AT_FIRST = 64
 # Below this a part costs more as a file and a row on record than its bytes are worth.
 SMALLEST_REACH = 4096
 LONGEST = 8
+# Parts of a large table are made in memory, several at a time.
+LARGEST_REACH = 2**17
+# So many times `reach` hashes are looked at together, however long the table.
+_WINDOW = 24
 # A table that has grown so far is cut anew, once, so that its snapshots do not list parts without end.
 MOST_PARTS = 1024
 
@@ -38,11 +43,12 @@ def cuts_for(n_rows: int, key: str, recorded: Cuts | None) -> Cuts:
     >>> cuts_for(8_000_000, "id", Cuts("id", 7812))
     Cuts(column='id', reach=7812)
     >>> cuts_for(20_000_000, "id", Cuts("id", 7812))
-    Cuts(column='id', reach=156250)
+    Cuts(column='id', reach=131072)
     """
     if recorded is not None and recorded.column == key and n_rows <= MOST_PARTS * 2 * recorded.reach:
         return recorded
-    return Cuts(key, max(SMALLEST_REACH, n_rows // (2 * PARTS_AT_FIRST)))
+    reach = min(n_rows // (2 * PARTS_AT_FIRST), LARGEST_REACH)
+    return Cuts(key, max(reach, SMALLEST_REACH, n_rows // MOST_PARTS))
 
 
 def part_sizes(hashes: Hashes, reach: int) -> list[int]:
@@ -56,6 +62,18 @@ def part_sizes(hashes: Hashes, reach: int) -> list[int]:
     reach
         How many rows on either side a peak has to be above, at least 1.
     """
+    sizes: list[int] = []
+    start, length = 0, _WINDOW * reach
+    while start + length < len(hashes):
+        found = _part_sizes(hashes[start : start + length], reach)
+        # Whether a part ends here is decided by rows as far as this behind it.
+        n_sure = sum(end + reach < length for end in accumulate(found))
+        sizes += found[:n_sure]
+        start += sum(found[:n_sure])
+    return sizes + _part_sizes(hashes[start:], reach)
+
+
+def _part_sizes(hashes: Hashes, reach: int) -> list[int]:
     starts, end = [0], len(hashes)
     for peak in [*_peaks(hashes, reach), end]:
         while peak - starts[-1] > LONGEST * reach:

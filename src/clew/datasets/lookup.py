@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clew.datasets.casts import INSTANT, KEPT_TYPES
-from clew.datasets.parts import open_part, read_part
+from clew.datasets.parts import at_once, open_part, read_part
 from clew.entities import DatasetDeclaration, Part, RowRange, Snapshot
 from clew.errors import DataError, NotFound, StoreError, did_you_mean
 from clew.storage import Store
@@ -40,11 +40,13 @@ def read_rows(
     if not 0 <= rows.start <= rows.end <= snapshot.n_rows:
         raise ValueError(f"rows {rows.start} to {rows.end} are asked of a snapshot with {snapshot.n_rows}")
     names = _known(snapshot, columns)
-    pieces = [
-        read_part(store.objects, part, names).slice(max(rows.start - start, 0), _overlap(rows, start, part))
-        for start, part in _located(snapshot)
-        if _overlap(rows, start, part) > 0
-    ]
+    wanted = [(start, part) for start, part in _located(snapshot) if _overlap(rows, start, part) > 0]
+
+    def read(start: int, part: Part) -> pa.Table:
+        found = read_part(store.objects, part, names)
+        return found.slice(max(rows.start - start, 0), _overlap(rows, start, part))
+
+    pieces = at_once(lambda piece: read(*piece), wanted)
     return pa.concat_tables([_schema(snapshot, names).empty_table(), *pieces])
 
 

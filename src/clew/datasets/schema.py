@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clew.datasets.casts import INSTANT, KEPT_TYPES, SCHEMA_RULE, cast_column, kept_type, without_nan
+from clew.datasets.casts import (
+    INSTANT,
+    KEPT_TYPES,
+    SCHEMA_RULE,
+    cast_column,
+    is_exact,
+    kept_type,
+    without_nan,
+)
 from clew.datasets.complaints import MAX_NAMED_ROWS, named_rows, values_at
-from clew.datasets.hashes import key_hashes
+from clew.datasets.hashes import Hashes, key_hashes
 from clew.entities import Column, DatasetDeclaration
 from clew.errors import DataError, did_you_mean
 
@@ -52,19 +63,89 @@ def prepare(
     DataError
         Naming the column and rows at fault, and what to do.
     """
-    _refuse_odd_names(table)
-    _refuse_empty(table)
-    _require_roles(table, declaration)
-    columns = _schema(table, declaration, tuple(declared or ()), may_change)
+    shaped = shape(table, declaration, declared, may_change=may_change, is_whole=is_whole)
+    shaped.refuse_twins(shaped.sorted_hashes(shaped.hashes()))
+    return shaped.rows, shaped.columns
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """A table in the form a snapshot keeps, but for its keys, which may have twins.
+
+    `rows` are in order, `as_given` in that of the table, which is the one messages count in; None when that
+    is not known any more. `scratch` is where to put what grows with the rows, when that is not memory.
+    """
+
+    rows: pa.Table
+    columns: tuple[Column, ...]
+    as_given: pa.Table | None
+    key: str
+    scratch: Path | None = None
+
+    def hashes(self) -> Hashes:
+        """The hash of each key."""
+        return key_hashes(self.rows[self.key], self._room())
+
+    def sorted_hashes(self, hashes: Hashes) -> Hashes:
+        room = self._room()
+        room[:] = hashes
+        room.sort()
+        return room
+
+    def _room(self) -> Hashes:
+        if self.scratch is None:
+            return np.empty(self.rows.num_rows, np.uint64)
+        with TemporaryFile(dir=self.scratch) as file:
+            return np.memmap(file, np.uint64, "w+", shape=(self.rows.num_rows,))
+
+    def refuse_twins(self, hashes: Hashes) -> None:
+        """Refuse keys that are on several rows.
+
+        Parameters
+        ----------
+        hashes
+            Of the keys of `rows`, sorted: equal keys have equal hashes, and sorting numbers is many times
+            faster than counting texts.
+        """
+        twice = hashes[1:][hashes[1:] == hashes[:-1]]
+        if not len(twice):
+            return
+        keys = (self.rows if self.as_given is None else self.as_given)[self.key]
+        counts = pc.value_counts(_with_hash_in(keys, np.unique(twice)))
+        twins = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+        if len(twins):
+            raise _twins(keys, twins, self.key, has_rows=self.as_given is not None)
+
+
+def _with_hash_in(keys: pa.ChunkedArray, hashes: Hashes) -> pa.ChunkedArray:
+    found = [
+        chunk.filter(pa.array(np.isin(key_hashes(pa.chunked_array([chunk])), hashes)))
+        for chunk in keys.chunks
+    ]
+    return pa.chunked_array(found, keys.type)
+
+
+def shape(
+    table: pa.Table,
+    declaration: DatasetDeclaration,
+    declared: Sequence[Column] | None,
+    *,
+    may_change: bool = False,
+    is_whole: bool = True,
+) -> Shaped:
+    """What `prepare` does, all but looking for keys that are on several rows."""
+    refuse_odd_names(table)
+    refuse_empty(table)
+    require_roles(table, declaration)
+    columns = schema_of(table, declaration, tuple(declared or ()), may_change)
     zone = declaration.timezone
     arrays = [cast_column(table[c.name], c.name, KEPT_TYPES[c.type], zone) for c in columns]
     schema = pa.schema([(c.name, KEPT_TYPES[c.type]) for c in columns])
     prepared = pa.table(arrays, schema=schema)
-    _refuse_missing_times(prepared, declaration.time)
-    _refuse_bad_keys(prepared, declaration.key)
+    refuse_nameless(prepared, declaration)
     if is_whole:
-        _refuse_no_labels(prepared, declaration.label)
-    return in_order(prepared, declaration), columns
+        refuse_no_labels(prepared, declaration.label)
+    return Shaped(in_order(prepared, declaration), columns, prepared, declaration.key)
 
 
 def feature_names(
@@ -103,7 +184,7 @@ def _roles(declaration: DatasetDeclaration) -> dict[str, str]:
 # -- columns -------------------------------------------------------------------------------------------
 
 
-def _refuse_odd_names(table: pa.Table) -> None:
+def refuse_odd_names(table: pa.Table) -> None:
     twice = sorted(name for name, n in Counter(table.column_names).items() if n > 1)
     if twice:
         raise DataError(
@@ -116,12 +197,12 @@ def _refuse_odd_names(table: pa.Table) -> None:
         raise DataError(f"The column at position {position} has no name. Name it, or drop it.")
 
 
-def _refuse_empty(table: pa.Table) -> None:
+def refuse_empty(table: pa.Table) -> None:
     if not table.num_rows:
         raise DataError("The table has no rows. Does the source have any, or does a filter drop them all?")
 
 
-def _require_roles(table: pa.Table, declaration: DatasetDeclaration) -> None:
+def require_roles(table: pa.Table, declaration: DatasetDeclaration) -> None:
     roles = [(role, name) for role, name in _roles(declaration).items()]
     for role, name in [*roles, *(("not_features", name) for name in declaration.not_features)]:
         if name not in table.column_names:
@@ -132,9 +213,10 @@ def _require_roles(table: pa.Table, declaration: DatasetDeclaration) -> None:
             )
 
 
-def _schema(
+def schema_of(
     table: pa.Table, declaration: DatasetDeclaration, declared: tuple[Column, ...], may_change: bool
 ) -> tuple[Column, ...]:
+    """The columns of a table as they are kept: the declared ones, then those that are new."""
     kept = []
     for column in declared:
         if column.name in table.column_names:
@@ -144,8 +226,8 @@ def _schema(
     known = {column.name for column in kept}
     roles = set(_roles(declaration).values())
     new = [name for name in table.column_names if name not in known]
-    joining = [name for name in new if name in roles or _has_value(table[name])]
-    return (*kept, *(_inferred(table[name], name, declaration) for name in joining))
+    joining = [name for name in new if name in roles or has_value(table[name])]
+    return (*kept, *(inferred(table[name], name, declaration) for name in joining))
 
 
 def _missing(
@@ -157,24 +239,38 @@ def _missing(
 
 
 def _agreed(table: pa.Table, declaration: DatasetDeclaration, column: Column, may_change: bool) -> Column:
-    """The declared column, or what it has become when it may change and no longer fits."""
-    if not may_change:
+    """The declared column, or what it has become when it no longer fits and is wider, or may change."""
+    given = table[column.name]
+    wider = widened(column, given, declaration)
+    if not may_change and wider is None:
         return column
     try:
-        cast_column(table[column.name], column.name, KEPT_TYPES[column.type], declaration.timezone)
+        cast_column(given, column.name, KEPT_TYPES[column.type], declaration.timezone)
     except DataError:
-        return _inferred(table[column.name], column.name, declaration)
+        return wider or inferred(given, column.name, declaration)
     return column
 
 
-def _has_value(column: pa.ChunkedArray) -> bool:
+def widened(column: Column, given: pa.ChunkedArray, declaration: DatasetDeclaration) -> Column | None:
+    """What the column becomes when these values do not fit: whole numbers become decimals, if anything.
+
+    Not the columns with a role: a key is no decimal, and a label has its classes. And not where the values
+    may be whole numbers that lost digits as decimals.
+    """
+    is_wider = column.type == "int64" and pa.types.is_floating(given.type) and is_exact(given)
+    has_role = column.name in _roles(declaration).values()
+    return Column(column.name, "double", column.is_categorical) if is_wider and not has_role else None
+
+
+def has_value(column: pa.ChunkedArray) -> bool:
     return bool(without_nan(column).null_count < len(column))
 
 
-def _inferred(column: pa.ChunkedArray, name: str, declaration: DatasetDeclaration) -> Column:
+def inferred(column: pa.ChunkedArray, name: str, declaration: DatasetDeclaration) -> Column:
+    """How a column is kept that was never declared."""
     if name == declaration.time:
         return Column(name, _time_type(column, name))
-    if name == declaration.label and not _has_value(column):
+    if name == declaration.label and not has_value(column):
         raise _no_labels(name, declaration.name, len(column))
     kept = kept_type(column.type)
     if kept is None:
@@ -211,15 +307,25 @@ def _refuse_key_type(name: str, kept: pa.DataType) -> None:
 # -- rows ----------------------------------------------------------------------------------------------
 
 
-def _refuse_missing_times(table: pa.Table, time: str) -> None:
-    _refuse_nulls(
-        table[time], f"time={time!r} is null", time, "A row without a time cannot be placed; drop it"
-    )
+def refuse_nameless(table: pa.Table, declaration: DatasetDeclaration, first_row: int = 0) -> None:
+    """Refuse rows without a time or a key, and labels that say nothing.
+
+    `first_row` is the position in the whole table of the first one.
+    """
+    time, key, label = declaration.time, declaration.key, declaration.label
+    mend = "A row without a time cannot be placed; drop it"
+    _refuse_nulls(table[time], f"time={time!r} is null", time, mend, first_row)
+    mend = "A row without a key cannot get its label; drop it"
+    _refuse_nulls(table[key], f"key={key!r} is null", key, mend, first_row)
+    mend = "no key, so the row cannot get its label; drop it"
+    _refuse_empty_text(table[key], f"key={key!r}", key, mend, first_row)
+    mend = "no class; where the label is not known make it null"
+    _refuse_empty_text(table[label], f"label={label!r}", label, mend, first_row)
 
 
-def _refuse_nulls(column: pa.ChunkedArray, what: str, name: str, mend: str) -> None:
+def _refuse_nulls(column: pa.ChunkedArray, what: str, name: str, mend: str, first_row: int) -> None:
     if column.null_count:
-        rows = np.flatnonzero(column.is_null().to_numpy()).tolist()
+        rows = (np.flatnonzero(column.is_null().to_numpy()) + first_row).tolist()
         raise DataError(
             f"{what} in {named_rows(rows)}. {mend} in the dataset function, or correct the source.",
             column=name,
@@ -227,21 +333,30 @@ def _refuse_nulls(column: pa.ChunkedArray, what: str, name: str, mend: str) -> N
         )
 
 
-def _refuse_bad_keys(table: pa.Table, key: str) -> None:
-    column = table[key]
-    _refuse_nulls(column, f"key={key!r} is null", key, "A row without a key cannot get its label; drop it")
-    if _is_ascending(column) or _has_no_twins(column):
+def _refuse_empty_text(column: pa.ChunkedArray, what: str, name: str, mend: str, first_row: int) -> None:
+    if not pa.types.is_string(column.type):
         return
-    counts = pc.value_counts(column)
-    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    rows = np.flatnonzero(pc.equal(column, twice[0]).to_numpy()).tolist()
-    others = f"; {len(twice) - 1} other keys are on several rows too" if len(twice) > 1 else ""
-    raise DataError(
-        f"key={key!r} must be unique, but {named_rows(rows, values_at(column, rows))} have the same{others}."
+    is_empty = pc.fill_null(pc.equal(column, ""), False)
+    if pc.any(is_empty).as_py():
+        rows = (np.flatnonzero(is_empty.to_numpy()) + first_row).tolist()
+        raise DataError(
+            f"{what} is an empty text in {named_rows(rows)}, which is {mend} in the dataset function, or"
+            " correct the source.",
+            column=name,
+            rows=rows[:MAX_NAMED_ROWS],
+        )
+
+
+def _twins(column: pa.ChunkedArray, twins: pa.Array, key: str, *, has_rows: bool) -> DataError:
+    rows = np.flatnonzero(pc.equal(column, twins[0]).to_numpy()).tolist()
+    several = named_rows(rows, values_at(column, rows)) if has_rows else f"{len(rows)} rows ({twins[0]})"
+    others = f"; {len(twins) - 1} other keys are on several rows too" if len(twins) > 1 else ""
+    return DataError(
+        f"key={key!r} must be unique, but {several} have the same{others}."
         " Keep one row a key in the dataset function, for example with"
         f" table.drop_duplicates({key!r}, keep='last'), or name a key that is unique.",
         column=key,
-        rows=rows[:MAX_NAMED_ROWS],
+        rows=rows[:MAX_NAMED_ROWS] if has_rows else (),
     )
 
 
@@ -259,19 +374,17 @@ def refuse_known_keys(added: pa.ChunkedArray, known: pa.ChunkedArray, key: str) 
         )
 
 
-def _is_ascending(column: pa.ChunkedArray) -> bool:
+def is_ascending(column: pa.ChunkedArray) -> bool:
     """Whether each value is above the one before, which many keys are and which is cheap to see."""
+    # What is in no order at all mostly shows that at once.
+    return _ascends(column.slice(0, 1000)) and _ascends(column)
+
+
+def _ascends(column: pa.ChunkedArray) -> bool:
     return bool(pc.all(pc.less(column.slice(0, len(column) - 1), column.slice(1))).as_py())
 
 
-def _has_no_twins(column: pa.ChunkedArray) -> bool:
-    # Equal keys have equal hashes, and sorting numbers is many times faster than counting texts.
-    hashes = np.sort(key_hashes(column))
-    has_hashes_in_common = bool((hashes[1:] == hashes[:-1]).any())
-    return not has_hashes_in_common or pc.count_distinct(column).as_py() == len(column)
-
-
-def _refuse_no_labels(table: pa.Table, label: str) -> None:
+def refuse_no_labels(table: pa.Table, label: str) -> None:
     if table[label].null_count == table.num_rows:
         raise _no_labels(label, "The table", table.num_rows)
 
@@ -286,8 +399,18 @@ def _no_labels(label: str, what: str, n_rows: int) -> DataError:
 
 def in_order(table: pa.Table, declaration: DatasetDeclaration) -> pa.Table:
     """The rows by time, then key."""
-    times = table[declaration.time].cast(pa.int64()).to_numpy()
-    if bool((np.diff(times) > 0).all()):
+    if _is_in_order(table, declaration):
         return table
     keys = [(declaration.time, "ascending"), (declaration.key, "ascending")]
     return table.take(pc.sort_indices(table, sort_keys=keys))
+
+
+def _is_in_order(table: pa.Table, declaration: DatasetDeclaration) -> bool:
+    steps = np.diff(table[declaration.time].cast(pa.int64()).to_numpy())
+    if (steps < 0).any():
+        return False
+    ties = np.flatnonzero(steps == 0)
+    if not len(ties):
+        return True
+    keys = table[declaration.key]
+    return bool(pc.all(pc.less(keys.take(pa.array(ties)), keys.take(pa.array(ties + 1)))).as_py())

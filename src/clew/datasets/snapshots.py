@@ -2,59 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from itertools import takewhile
-from typing import Any
+from itertools import accumulate
+from typing import Any, TypeAlias
 
-import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from clew.datasets.cutting import cuts_for, parts_that_stay
+from clew.datasets.casts import KEPT_TYPES, cast_column
+from clew.datasets.keeping import Kept, goes_on, keep, keep_longer
 from clew.datasets.lookup import read_rows
-from clew.datasets.parts import (
-    FORMAT,
-    ROWS_A_BLOCK,
-    Kept,
-    block_digests,
-    n_rows_of,
-    n_same_rows,
-    store_parts,
+from clew.datasets.records import (
+    Dataset,
+    dataset_of,
+    described,
+    find_dataset,
+    newest_of,
+    record_snapshot,
+    recorded,
+    snapshot_id,
+    snapshot_of,
 )
-from clew.datasets.schema import in_order, prepare, refuse_known_keys
-from clew.entities import Column, Cuts, DatasetDeclaration, Part, RowRange, Snapshot
-from clew.errors import NotFound, StoreTooNew
-from clew.storage import ObjectStore, Reader, Store, Transaction, Where, link
+from clew.datasets.schema import Shaped, refuse_known_keys, shape
+from clew.datasets.spill import Batches, shape_batches
+from clew.entities import Column, DatasetDeclaration, RowRange, Snapshot
+from clew.errors import NotFound
+from clew.storage import Store, Transaction, Where
 
-# Of the name, which is older than the way parts are cut, and stays when that changes.
-_ID_FORMAT = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """What is on record of a dataset.
-
-    `schema_version` counts how often its columns changed; `code` made the newest snapshot.
-    """
-
-    name: str
-    columns: tuple[Column, ...]
-    schema_version: int
-    created_at: datetime
-    code: str | None = None
+OnRecord: TypeAlias = Callable[[Transaction, Snapshot], None]
+"""Called in the transaction that puts a snapshot on record."""
 
 
 def take_snapshot(
     store: Store,
     declaration: DatasetDeclaration,
-    table: pa.Table,
+    table: pa.Table | Batches,
     *,
     source: str,
     code: str | None,
     now: datetime,
+    at_hand: tuple[Snapshot, pa.Table] | None = None,
 ) -> Snapshot:
     """Keep the rows of a table as a version of its dataset.
 
@@ -66,11 +54,16 @@ def take_snapshot(
     Parameters
     ----------
     table
-        What the dataset's function returned; see `prepare` for what is asked of it.
+        What the dataset's function returned; see `prepare` for what is asked of it. Or a function that
+        gives it piece by piece, from the beginning whenever it is called: then it need not fit into
+        memory, but twice into the store's folder.
     source
         Where the rows came from, in words.
     code
         Id of the captured code that made the table, or None.
+    at_hand
+        A snapshot and its rows, which spare the hashing of a table that goes on from them when it is the
+        newest one.
 
     Raises
     ------
@@ -79,26 +72,28 @@ def take_snapshot(
     """
     while True:
         with store.read() as reader:
-            dataset, newest = _find_dataset(reader, declaration.name), _newest(reader, declaration.name)
+            dataset, newest = find_dataset(reader, declaration.name), newest_of(reader, declaration.name)
         code_changed = dataset is not None and dataset.code != code
         declared = dataset.columns if dataset else None
-        rows, columns = prepare(table, declaration, declared, may_change=code_changed)
-        kept = _keep(store, rows, declaration, columns, newest)
-        snapshot = _described(declaration, columns, kept, source=source, code=code, now=now)
+        with _shaped(store, table, declaration, declared, may_change=code_changed) as shaped:
+            older = at_hand[1] if at_hand and newest and at_hand[0].id == newest.id else None
+            kept = _keep(store, shaped, declaration, newest, older)
+        snapshot = described(declaration, shaped.columns, kept, source=source, code=code, now=now)
         with store.write() as tx:
-            if _record(tx, snapshot, dataset):
-                return _recorded(tx, snapshot.dataset, snapshot.id)
+            if record_snapshot(tx, snapshot, dataset):
+                return recorded(tx, snapshot.dataset, snapshot.id)
         # Another process changed the declared schema meanwhile: the table must agree with that one.
 
 
 def append_rows(
     store: Store,
     declaration: DatasetDeclaration,
-    table: pa.Table,
+    table: pa.Table | Batches,
     *,
     source: str,
     code: str | None,
     now: datetime,
+    on_record: OnRecord | None = None,
 ) -> Snapshot:
     """Keep the rows of the newest snapshot and new ones as a version of the dataset.
 
@@ -110,9 +105,12 @@ def append_rows(
     Parameters
     ----------
     table
-        The new rows alone, as `prepare` asks of them.
+        The new rows alone, as `prepare` asks of them, or piece by piece as for `take_snapshot`. Those that
+        are late by much are sorted in memory with all rows behind the first of them.
     source, code
         As for `take_snapshot`.
+    on_record
+        What else is to be written when the snapshot is.
 
     Raises
     ------
@@ -122,101 +120,110 @@ def append_rows(
     """
     while True:
         with store.read() as reader:
-            dataset, newest = _find_dataset(reader, declaration.name), _newest(reader, declaration.name)
+            dataset, newest = find_dataset(reader, declaration.name), newest_of(reader, declaration.name)
         declared = dataset.columns if dataset else None
-        rows, columns = prepare(table, declaration, declared, is_whole=newest is None)
-        if newest is not None and _goes_on(newest, declaration, columns, rows.num_rows):
-            kept = _keep_longer(store, newest, rows, declaration)
-        else:
-            if newest is not None:
-                whole = pa.concat_tables([read_rows(store, newest), rows], promote_options="default")
-                rows, columns = prepare(whole, declaration, declared)
-            kept = _keep(store, rows, declaration, columns, newest)
-        snapshot = _described(declaration, columns, kept, source=source, code=code, now=now)
+        with _shaped(store, table, declaration, declared, is_whole=newest is None) as shaped:
+            if newest is None:
+                kept = _keep(store, shaped, declaration, newest)
+            elif goes_on(newest, declaration, shaped.columns, shaped.rows.num_rows):
+                kept = keep_longer(store, newest, shaped, declaration)
+            else:
+                whole = _with_older(store, newest, shaped, declaration)
+                with _shaped(store, whole, declaration, declared) as shaped:
+                    kept = _keep(store, shaped, declaration, newest)
+        snapshot = described(declaration, shaped.columns, kept, source=source, code=code, now=now)
         with store.write() as tx:
-            if _newest(tx, declaration.name) == newest and _record(tx, snapshot, dataset):
-                return _recorded(tx, snapshot.dataset, snapshot.id)
+            if newest_of(tx, declaration.name) == newest and record_snapshot(tx, snapshot, dataset):
+                if on_record is not None:
+                    on_record(tx, snapshot)
+                return recorded(tx, snapshot.dataset, snapshot.id)
         # Another process took a snapshot meanwhile: the rows are to follow that one.
 
 
-def _goes_on(
-    newest: Snapshot, declaration: DatasetDeclaration, columns: tuple[Column, ...], n_added: int
-) -> bool:
-    """Whether with so many more rows the columns, the order and the cuts stay what they are."""
-    before = newest.declaration
-    same_order = before is not None and (before.time, before.key) == (declaration.time, declaration.key)
-    cuts = cuts_for(newest.n_rows + n_added, declaration.key, newest.cuts)
-    return same_order and (newest.columns, newest.cuts) == (columns, cuts)
+@contextmanager
+def _shaped(
+    store: Store,
+    table: pa.Table | Batches,
+    declaration: DatasetDeclaration,
+    declared: tuple[Column, ...] | None,
+    *,
+    may_change: bool = False,
+    is_whole: bool = True,
+) -> Iterator[Shaped]:
+    if isinstance(table, pa.Table):
+        yield shape(table, declaration, declared, may_change=may_change, is_whole=is_whole)
+        return
+    with store.scratch("rows") as scratch:
+        yield shape_batches(table, declaration, declared, scratch, may_change=may_change, is_whole=is_whole)
 
 
-def _n_rows_before(store: Store, snapshot: Snapshot, column: str, time: pa.Scalar) -> int:
-    """How many rows are older than this time."""
-    if snapshot.last_time is not None and snapshot.last_time < time.as_py():
-        return snapshot.n_rows
-    times = read_rows(store, snapshot, columns=[column]).column(0)
-    return int(pc.sum(pc.less(times, time)).as_py())
+def _with_older(store: Store, newest: Snapshot, shaped: Shaped, declaration: DatasetDeclaration) -> Batches:
+    """The rows of a snapshot and new ones, which may have more columns, or wider ones."""
+    ends = list(accumulate(part.n_rows for part in newest.parts))
+
+    def like_new(older: pa.Table, first_row: int) -> pa.Table:
+        columns = {}
+        for column in shaped.columns:
+            kind, name = KEPT_TYPES[column.type], column.name
+            nothing = pa.chunked_array([pa.nulls(older.num_rows, kind)])
+            there = older[name] if name in older.column_names else nothing
+            columns[name] = cast_column(there, name, kind, declaration.timezone, first_row)
+        return pa.table(columns)
+
+    def pieces() -> Iterator[pa.Table]:
+        for start, end in zip([0, *ends], ends, strict=False):
+            yield like_new(read_rows(store, newest, RowRange(start, end)), start)
+        yield shaped.rows
+
+    return pieces
 
 
-def _keep_longer(store: Store, newest: Snapshot, rows: pa.Table, declaration: DatasetDeclaration) -> Kept:
-    """Store what changes when `rows` join the newest snapshot."""
-    keys = read_rows(store, newest, columns=[declaration.key]).column(0)
-    refuse_known_keys(rows[declaration.key], keys, declaration.key)
-    n_before = _n_rows_before(store, newest, declaration.time, rows[declaration.time][0])
-    cuts = cuts_for(newest.n_rows + rows.num_rows, declaration.key, newest.cuts)
-    staying = _staying(store.objects, newest, n_before, cuts)
-    n_staying, n_blocks = n_rows_of(staying), n_before // ROWS_A_BLOCK
-    first = min(n_staying, n_blocks * ROWS_A_BLOCK)
-    older = read_rows(store, newest, RowRange(first, newest.n_rows))
-    tail = in_order(pa.concat_tables([older, rows]), declaration)
-    blocks = (*newest.blocks[:n_blocks], *block_digests(tail.slice(n_blocks * ROWS_A_BLOCK - first)))
-    added = store_parts(store.objects, tail.slice(n_staying - first), cuts, newest.parts)
-    times = tail[declaration.time]
-    first_time = newest.first_time if n_before else times[0].as_py()
-    return Kept((*staying, *added), blocks, cuts, first_time, times[-1].as_py())
+def check_new_rows(
+    store: Store, declaration: DatasetDeclaration, table: pa.Table | Batches
+) -> tuple[int, tuple[Column, ...]]:
+    """Whether `append_rows` would take these rows, without storing anything.
+
+    Returns
+    -------
+    n_rows, columns
+        How many they are, and the columns that the dataset would have.
+
+    Raises
+    ------
+    DataError
+        As `append_rows` does.
+    """
+    with store.read() as reader:
+        dataset, newest = find_dataset(reader, declaration.name), newest_of(reader, declaration.name)
+    declared = dataset.columns if dataset else None
+    with _shaped(store, table, declaration, declared, is_whole=newest is None) as shaped:
+        shaped.refuse_twins(shaped.sorted_hashes(shaped.hashes()))
+        if newest is not None and newest.declaration is not None:
+            older = read_rows(store, newest, columns=[declaration.key]).column(0)
+            refuse_known_keys(shaped.rows[declaration.key], older, declaration.key)
+        return shaped.rows.num_rows, shaped.columns
 
 
 def _keep(
     store: Store,
-    rows: pa.Table,
+    shaped: Shaped,
     declaration: DatasetDeclaration,
-    columns: tuple[Column, ...],
     newest: Snapshot | None,
+    at_hand: pa.Table | None = None,
 ) -> Kept:
-    """Store what is not there yet of a whole table."""
-    times, blocks = rows[declaration.time], block_digests(rows)
-    first_time, last_time = times[0].as_py(), times[-1].as_py()
-    there = _find_whole(store, declaration.name, _snapshot_id(declaration, columns, blocks))
-    if there is not None:
-        return Kept(there.parts, blocks, there.cuts, first_time, last_time)
-    cuts = cuts_for(rows.num_rows, declaration.key, newest.cuts if newest else None)
-    staying: tuple[Part, ...] = ()
-    if newest is not None and newest.cuts == cuts:
-        staying = _staying(store.objects, newest, n_same_rows(blocks, newest.blocks), cuts)
-    changed = rows.slice(n_rows_of(staying))
-    added = store_parts(store.objects, changed, cuts, newest.parts if newest else ())
-    return Kept((*staying, *added), blocks, cuts, first_time, last_time)
+    def find(blocks: tuple[str, ...]) -> Snapshot | None:
+        return _find_whole(store, declaration.name, snapshot_id(declaration, shaped.columns, blocks))
+
+    return keep(store, shaped, declaration, newest, find, at_hand)
 
 
 def _find_whole(store: Store, dataset: str, snapshot_id: str) -> Snapshot | None:
     """The snapshot, if it is on record and none of its parts was lost."""
     with store.read() as reader:
         row = reader.get("snapshots", dataset=dataset, id=snapshot_id)
-    there = _from_row(row) if row else None
+    there = snapshot_of(row) if row else None
     is_whole = there is not None and all(store.objects.exists(part.object_digest) for part in there.parts)
     return there if is_whole else None
-
-
-def _staying(objects: ObjectStore, newest: Snapshot, n_same: int, cuts: Cuts) -> tuple[Part, ...]:
-    """The leading parts that need neither be cut nor looked at again, up to one that was lost."""
-    same = parts_that_stay(newest.parts, n_same, cuts.reach)
-    return tuple(takewhile(lambda part: objects.exists(part.object_digest), same))
-
-
-def _recorded(reader: Reader, dataset: str, snapshot_id: str) -> Snapshot:
-    row = reader.get("snapshots", dataset=dataset, id=snapshot_id)
-    if row is None:
-        raise NotFound(f"Dataset {dataset!r} has no snapshot {snapshot_id}.")
-    return _from_row(row)
 
 
 def get_snapshot(store: Store, id_or_prefix: str, dataset: str | None = None) -> Snapshot:
@@ -233,7 +240,7 @@ def get_snapshot(store: Store, id_or_prefix: str, dataset: str | None = None) ->
     with store.read() as reader:
         found = reader.find("snapshots", where, limit=4) if id_or_prefix else []
         if len(found) == 1:
-            return _from_row(found[0])
+            return snapshot_of(found[0])
         newest = reader.find("snapshots", {"dataset": dataset} if dataset else None, ["-taken_at"], limit=3)
     raise NotFound(_which_exist(id_or_prefix, dataset, found, newest))
 
@@ -242,18 +249,18 @@ def list_snapshots(store: Store, dataset: str | None = None) -> list[Snapshot]:
     """All snapshots, of one dataset or of all, the newest first."""
     with store.read() as reader:
         rows = reader.find("snapshots", {"dataset": dataset} if dataset else None, ["-taken_at", "id"])
-    return [_from_row(row) for row in rows]
+    return [snapshot_of(row) for row in rows]
 
 
 def latest_snapshot(store: Store, dataset: str) -> Snapshot | None:
     """The snapshot that the dataset's history ends with, or None."""
     with store.read() as reader:
-        return _newest(reader, dataset)
+        return newest_of(reader, dataset)
 
 
 def list_datasets(store: Store) -> list[Dataset]:
     with store.read() as reader:
-        return [_dataset(row) for row in reader.find("datasets")]
+        return [dataset_of(row) for row in reader.find("datasets")]
 
 
 def _which_exist(
@@ -270,127 +277,3 @@ def _ids(rows: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(
         f"{row['id'][:12]} ({row['dataset']}, {row['taken_at']:%Y-%m-%d %H:%MZ})" for row in rows
     )
-
-
-# -- records -------------------------------------------------------------------------------------------
-
-
-def _described(
-    declaration: DatasetDeclaration,
-    columns: tuple[Column, ...],
-    kept: Kept,
-    *,
-    source: str,
-    code: str | None,
-    now: datetime,
-) -> Snapshot:
-    return Snapshot(
-        dataset=declaration.name,
-        id=_snapshot_id(declaration, columns, kept.blocks),
-        columns=columns,
-        parts=kept.parts,
-        n_rows=n_rows_of(kept.parts),
-        first_time=kept.first_time,
-        last_time=kept.last_time,
-        taken_at=now,
-        source=source,
-        code=code,
-        declaration=declaration,
-        blocks=kept.blocks,
-        cuts=kept.cuts,
-    )
-
-
-def _snapshot_id(
-    declaration: DatasetDeclaration, columns: tuple[Column, ...], blocks: tuple[str, ...]
-) -> str:
-    """Named by what it holds, not by the files that hold it.
-
-    The dataset is in it, so that an id names one snapshot; time and key, because they make the order.
-    """
-    said = {
-        "format": _ID_FORMAT,
-        "dataset": [declaration.name, declaration.time, declaration.key],
-        "columns": [[column.name, column.type, column.is_categorical] for column in columns],
-        "parts": blocks,
-    }
-    return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()
-
-
-def _record(tx: Transaction, snapshot: Snapshot, dataset: Dataset | None) -> bool:
-    """Make the snapshot the newest of its dataset; False when the declared schema moved."""
-    if _find_dataset(tx, snapshot.dataset) != dataset:
-        return False
-    _declare(tx, snapshot, dataset)
-    row = _to_row(snapshot)
-    if not tx.insert_if_absent("snapshots", row):
-        # These parts are known to be there; one of those on record may have been lost.
-        how_kept = {name: row[name] for name in ("parts", "blocks", "cuts", "format")}
-        tx.update("snapshots", {"dataset": snapshot.dataset, "id": snapshot.id}, how_kept)
-    last = tx.find("snapshot_log", {"dataset": snapshot.dataset}, ["-sequence"], limit=1)
-    if not last or last[0]["snapshot"] != snapshot.id:
-        entry = {"dataset": snapshot.dataset, "sequence": last[0]["sequence"] + 1 if last else 1}
-        entry |= {"snapshot": snapshot.id, "taken_at": snapshot.taken_at, "source": snapshot.source}
-        tx.insert("snapshot_log", entry)
-    if snapshot.code is not None:
-        link(tx, "snapshot", snapshot.id, "made by", "code", snapshot.code)
-    return True
-
-
-def _declare(tx: Transaction, snapshot: Snapshot, dataset: Dataset | None) -> None:
-    said = {
-        "columns": msgspec.to_builtins(snapshot.columns),
-        "declaration": msgspec.to_builtins(snapshot.declaration),
-        "code": snapshot.code,
-    }
-    if dataset is None:
-        first = {"name": snapshot.dataset, "schema_version": 1, "created_at": snapshot.taken_at}
-        tx.insert("datasets", first | said)
-        return
-    version = dataset.schema_version + (dataset.columns != snapshot.columns)
-    tx.update("datasets", {"name": dataset.name}, said | {"schema_version": version})
-
-
-def _find_dataset(reader: Reader, name: str) -> Dataset | None:
-    row = reader.get("datasets", name=name)
-    return _dataset(row) if row else None
-
-
-def _dataset(row: Mapping[str, Any]) -> Dataset:
-    columns = msgspec.convert(row["columns"], tuple[Column, ...])
-    return Dataset(row["name"], columns, row["schema_version"], row["created_at"], row["code"])
-
-
-def _newest(reader: Reader, dataset: str) -> Snapshot | None:
-    last = reader.find("snapshot_log", {"dataset": dataset}, ["-sequence"], limit=1)
-    return _recorded(reader, dataset, last[0]["snapshot"]) if last else None
-
-
-def _to_row(snapshot: Snapshot) -> dict[str, Any]:
-    plain = {name: getattr(snapshot, name) for name in Snapshot.__dataclass_fields__}
-    for name in ("columns", "parts", "declaration", "blocks", "cuts"):
-        plain[name] = msgspec.to_builtins(plain[name])
-    return plain | {"format": FORMAT if snapshot.cuts else 0}
-
-
-def _from_row(row: Mapping[str, Any]) -> Snapshot:
-    if row["format"] > FORMAT:
-        raise StoreTooNew(
-            f"Snapshot {row['id'][:12]} of {row['dataset']} is stored in format {row['format']}; this Clew"
-            f" knows formats up to {FORMAT}. Run: pip install --upgrade clew"
-        )
-    plain = {name: row[name] for name in Snapshot.__dataclass_fields__}
-    plain["columns"] = msgspec.convert(row["columns"], tuple[Column, ...])
-    plain["parts"] = msgspec.convert(row["parts"], tuple[Part, ...])
-    plain["declaration"] = msgspec.convert(row["declaration"], DatasetDeclaration | None)
-    plain["cuts"] = msgspec.convert(row["cuts"], Cuts | None)
-    # Format 0 had the blocks for parts, and did not list them twice.
-    plain["blocks"] = tuple(row["blocks"] or (part.content for part in plain["parts"]))
-    return Snapshot(**plain)
-
-
-def name_of_content(snapshot: Snapshot) -> str:
-    """The id that a snapshot's record makes, which is its own unless the record was changed."""
-    if snapshot.declaration is None:
-        raise ValueError(f"snapshot {snapshot.id} has no declaration, so its name cannot be made again")
-    return _snapshot_id(snapshot.declaration, snapshot.columns, snapshot.blocks)

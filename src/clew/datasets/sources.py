@@ -16,7 +16,8 @@ JSON lines have types; a member that an object lacks is null there, and text tha
 from __future__ import annotations
 
 import glob
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,12 +28,12 @@ import pyarrow.parquet as pq
 
 from clew.errors import DataError, did_you_mean
 
-_PARQUET = (".parquet", ".pq")
-_CSV = (".csv", ".tsv", ".csv.gz", ".csv.bz2", ".csv.zst")
-_JSON = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
+PARQUET = (".parquet", ".pq")
+CSV = (".csv", ".tsv", ".csv.gz", ".csv.bz2", ".csv.zst")
+JSON = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 _SEPARATORS = (",", ";", "\t", "|")
-_NULL_WORDS = ["", "NA", "N/A", "#N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "Null", "null", "None"]
-_BLOCK_BYTES = 8 << 20
+NULL_WORDS = ["", "NA", "N/A", "#N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "Null", "null", "None"]
+BLOCK_BYTES = 8 << 20
 
 
 def read_source(source: str, root: Path, text: Collection[str] = ()) -> pa.Table:
@@ -52,15 +53,16 @@ def read_source(source: str, root: Path, text: Collection[str] = ()) -> pa.Table
         When nothing is there, a file cannot be read or is empty, or files differ in their columns;
         naming the file and the column.
     """
-    files = _files(source, root)
+    files = files_of(source, root)
     tables = [(file, _read(file, text)) for file in files]
-    table = _joined(tables, root) if len(tables) > 1 else tables[0][1]
+    table = joined(tables, root) if len(tables) > 1 else tables[0][1]
     if not table.num_rows:
         raise DataError(f"{source} has columns but no rows. Fill it, or name another source.")
     return table
 
 
-def _files(source: str, root: Path) -> list[Path]:
+def files_of(source: str, root: Path) -> list[Path]:
+    """The files that a source names, in the order of their names."""
     path = root / source
     if path.is_dir():
         raise DataError(
@@ -82,23 +84,35 @@ def _what_is_there(folder: Path, name: str) -> str:
         return "Check the folders in it."
     if not folder.is_dir():
         return f"The folder {folder} does not exist."
-    readable = [file.name for file in folder.iterdir() if file.name.endswith(_PARQUET + _CSV + _JSON)]
+    readable = [file.name for file in folder.iterdir() if file.name.endswith(PARQUET + CSV + JSON)]
     return did_you_mean(name, readable) if readable else f"{folder} has no Parquet, CSV or JSON lines file."
 
 
 def _read(file: Path, text: Collection[str]) -> pa.Table:
-    name = file.name.lower()
-    if not name.endswith(_PARQUET + _CSV + _JSON):
-        known = ", ".join(_PARQUET + _CSV + _JSON)
+    refuse_unreadable(file)
+    with explained(file):
+        if file.name.lower().endswith(PARQUET):
+            return _read_parquet(file)
+        return _read_csv(file, text) if file.name.lower().endswith(CSV) else _read_json(file, text)
+
+
+def refuse_unreadable(file: Path) -> None:
+    """Refuse a file that is no table by its name, or empty."""
+    if not file.name.lower().endswith(PARQUET + CSV + JSON):
+        known = ", ".join(PARQUET + CSV + JSON)
         raise DataError(f"{file} is neither Parquet, CSV nor JSON lines by its name; known are {known}.")
     if not file.stat().st_size:
         raise DataError(f"{file} is empty: it has 0 bytes.")
+
+
+@contextmanager
+def explained(file: Path) -> Iterator[None]:
+    """What Arrow says of a file, as a DataError that names it."""
     try:
-        if name.endswith(_PARQUET):
-            return _read_parquet(file)
-        return _read_csv(file, text) if name.endswith(_CSV) else _read_json(file, text)
+        yield
     except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError, OSError) as error:
-        kind = "Parquet" if name.endswith(_PARQUET) else "CSV" if name.endswith(_CSV) else "JSON lines"
+        name = file.name.lower()
+        kind = "Parquet" if name.endswith(PARQUET) else "CSV" if name.endswith(CSV) else "JSON lines"
         raise DataError(
             f"{file} cannot be read as {kind}: {str(error).splitlines()[0].rstrip('.')}."
         ) from error
@@ -113,7 +127,7 @@ def _read_parquet(file: Path) -> pa.Table:
 
 def _read_json(file: Path, text: Collection[str]) -> pa.Table:
     read, types = (
-        pa.json.ReadOptions(block_size=_BLOCK_BYTES),
+        pa.json.ReadOptions(block_size=BLOCK_BYTES),
         pa.schema([(name, pa.string()) for name in text]),
     )
     table = pa.json.read_json(file, read, pa.json.ParseOptions(newlines_in_values=False))
@@ -128,25 +142,21 @@ def _read_json(file: Path, text: Collection[str]) -> pa.Table:
 
 
 def _read_csv(file: Path, text: Collection[str]) -> pa.Table:
-    separator, header = _header(file)
-    if len(set(header)) < len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        raise DataError(
-            f"{file} has two columns named {twice!r} in its first line. Rename one.", column=twice
-        )
+    separator, header = header_of(file)
     as_text = {name: pa.string() for name in text if name in header}
-    table = _parse(file, separator, pa.csv.ConvertOptions(null_values=_NULL_WORDS, column_types=as_text))
+    table = _parse(file, separator, pa.csv.ConvertOptions(null_values=NULL_WORDS, column_types=as_text))
     uncertain = [field.name for field in table.schema if _may_be_text(field.type)]
     if not uncertain:
         return table
     words = _parse_text(file, separator, uncertain)
     for position, field in enumerate(table.schema):
-        if field.name in uncertain and (not _is_number(field.type) or _has_leading_zero(words[field.name])):
+        if field.name in uncertain and (not _is_number(field.type) or has_leading_zero(words[field.name])):
             table = table.set_column(position, field.name, words[field.name])
     return table
 
 
-def _header(file: Path) -> tuple[str, list[str]]:
+def header_of(file: Path) -> tuple[str, list[str]]:
+    """The separator of a CSV, and its columns."""
     with pa.input_stream(str(file), compression="detect") as stream:
         start = stream.read(1 << 20)
     first = start.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0]
@@ -154,7 +164,13 @@ def _header(file: Path) -> tuple[str, list[str]]:
     if not line.strip():
         raise DataError(f"{file} has an empty first line, where the names of the columns must stand.")
     separator = max(_SEPARATORS, key=line.count)
-    return separator, [name.strip().strip('"') for name in line.split(separator)]
+    header = [name.strip().strip('"') for name in line.split(separator)]
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise DataError(
+            f"{file} has two columns named {twice!r} in its first line. Rename one.", column=twice
+        )
+    return separator, header
 
 
 def _parse(file: Path, separator: str, options: pa.csv.ConvertOptions) -> pa.Table:
@@ -162,16 +178,18 @@ def _parse(file: Path, separator: str, options: pa.csv.ConvertOptions) -> pa.Tab
     options.quoted_strings_can_be_null = False
     table = pa.csv.read_csv(
         file,
-        read_options=pa.csv.ReadOptions(block_size=_BLOCK_BYTES),
+        read_options=pa.csv.ReadOptions(block_size=BLOCK_BYTES),
         parse_options=pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
         convert_options=options,
     )
     for field in table.schema:
         if pa.types.is_binary(field.type):
-            raise DataError(
-                f"{file} is not UTF-8 in column {field.name!r}. Save it as UTF-8.", column=field.name
-            )
+            raise not_utf8(file, field.name)
     return table
+
+
+def not_utf8(file: Path, column: str) -> DataError:
+    return DataError(f"{file} is not UTF-8 in column {column!r}. Save it as UTF-8.", column=column)
 
 
 def _parse_text(file: Path, separator: str, names: list[str]) -> pa.Table:
@@ -188,14 +206,15 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_int64(kind))
 
 
-def _has_leading_zero(words: pa.ChunkedArray) -> bool:
+def has_leading_zero(words: pa.ChunkedArray) -> bool:
+    """Whether one of these numbers would lose zeros as a number."""
     return bool(pc.any(pc.match_substring_regex(words, r"^\s*[+-]?0[0-9]")).as_py())
 
 
 # -- many files ----------------------------------------------------------------------------------------
 
 
-def _joined(tables: list[tuple[Path, pa.Table]], root: Path) -> pa.Table:
+def joined(tables: list[tuple[Path, pa.Table]], root: Path) -> pa.Table:
     """All rows, once every file is known to have the columns of the first one."""
     first_file, first = tables[0]
     for file, table in tables[1:]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from clew.datasets.digest import content_digest
 from clew.datasets.parts import ROWS_A_BLOCK, read_part
-from clew.datasets.snapshots import name_of_content
+from clew.datasets.records import snapshot_id
 from clew.entities import Snapshot
 from clew.errors import NotFound, ObjectDamaged
 from clew.storage import Store
@@ -92,7 +92,8 @@ def verify_snapshot(store: Store, snapshot: Snapshot) -> SnapshotCheck:
 
 
 def _unlike(store: Store, snapshot: Snapshot) -> Iterator[str]:
-    if snapshot.declaration is not None and name_of_content(snapshot) != snapshot.id:
+    declaration = snapshot.declaration
+    if declaration is not None and snapshot_id(declaration, snapshot.columns, snapshot.blocks) != snapshot.id:
         yield "its record names columns, roles or rows that its id does not"
     found = list(_block_digests(store, snapshot))
     if len(found) != len(snapshot.blocks):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,8 +18,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from clew.entities import Json, ModelDeclaration, Version
-from clew.errors import ClewError, UsageError
+from clew.datasets.instants import Misfit, instants_of
+from clew.entities import DatasetDeclaration, Json, ModelDeclaration, Version
+from clew.errors import ClewError, DataError, UsageError
 from clew.registry import Predictions, record_audit
 from clew.storage import Store, link
 
@@ -45,6 +47,7 @@ def predict_batch(
     *,
     source: str,
     destination: Path,
+    inputs: Sequence[tuple[str, Path]],
     actor: str,
     clock: Callable[[], datetime],
 ) -> BatchResult:
@@ -52,15 +55,22 @@ def predict_batch(
 
     The batch is written down before it begins, and closed after it: with an error, when it failed.
 
+    Parameters
+    ----------
+    inputs
+        What must not be written over: paths or globs, each with the folder that it is read from.
+
     Raises
     ------
     UsageError
-        When the destination's name says no kind of file that can be written.
+        When the destination's name says no kind of file that can be written, or it is one of `inputs`.
     DataError
         When the model cannot answer rows: the message names column, rows and values.
     """
     if destination.suffix not in KINDS:
         raise UsageError(f"--out is {destination.name!r}; a file of answers ends in {' or '.join(KINDS)}.")
+    for name, folder in inputs:
+        _refuse_input(destination, name, folder)
     identity = secrets.token_hex(8)
     about = {"actor": actor, "subject": version.deployment, "reason": "asked for"}
     _begin(store, identity, version, table, source, destination, about, clock())
@@ -74,6 +84,22 @@ def predict_batch(
     done = {"status": "done", "destination_digest": digest, "ended_at": clock()}
     _end(store, identity, done, about)
     return BatchResult(identity, version.name, table.num_rows, source, str(destination), _counts(answers))
+
+
+def batch_destinations(store: Store) -> list[str]:
+    """Where answers were ever written, or begun to be."""
+    with store.read() as reader:
+        return sorted({row["destination"] for row in reader.find("batches")})
+
+
+def _refuse_input(destination: Path, source: str, folder: Path) -> None:
+    """A file that is read from must not be written over, nor one be added to the files of a glob."""
+    named = [folder / name for name in (source, *glob.glob(source, root_dir=folder, recursive=True))]  # noqa: PTH207 - may be absolute
+    is_there = destination.exists() and any(path.exists() and path.samefile(destination) for path in named)
+    if is_there or destination.match(str(folder.resolve() / source)):
+        raise UsageError(
+            f"--out {destination} would overwrite or join what is read from: {source}. Name another file."
+        )
 
 
 def _begin(
@@ -125,7 +151,7 @@ def _content_digest(table: pa.Table) -> str:
 
 
 def _with_answers(store: Store, version: Version, table: pa.Table, answers: Predictions) -> pa.Table:
-    """Key, time and entity as far as they are there, then the answers."""
+    """Key, time (as instants, in UTC) and entity as far as they are there, then the answers."""
     with store.read() as reader:
         row = reader.get("deployments", name=version.deployment)
     kept: list[str] = []
@@ -133,6 +159,8 @@ def _with_answers(store: Store, version: Version, table: pa.Table, answers: Pred
         dataset = msgspec.convert(row["declaration"], ModelDeclaration).dataset
         subject = (dataset.key, dataset.time, dataset.entity)
         kept = [name for name in subject if name is not None and name in table.column_names]
+        if dataset.time in kept:
+            table = _with_instants(table, dataset)
     columns: dict[str, Any] = {name: table.column(name) for name in kept}
     columns["prediction"] = pa.array(answers.predicted.tolist())
     if answers.probabilities is not None and answers.classes is not None:
@@ -142,6 +170,15 @@ def _with_answers(store: Store, version: Version, table: pa.Table, answers: Pred
     columns["model"] = pa.array([version.deployment] * n)
     columns["version"] = pa.array(np.full(n, version.number))
     return pa.table(columns)
+
+
+def _with_instants(table: pa.Table, dataset: DatasetDeclaration) -> pa.Table:
+    place = table.column_names.index(dataset.time)
+    try:
+        instants = instants_of(table.column(place).combine_chunks(), dataset.timezone)
+    except Misfit as misfit:
+        raise DataError(f"A time in column {dataset.time!r} {misfit}.") from None
+    return table.set_column(place, dataset.time, instants)
 
 
 def _word(value: Any) -> str:
@@ -158,6 +195,11 @@ def _write(table: pa.Table, destination: Path) -> str:
             pq.write_table(table, part)
         digest = hashlib.sha256(part.read_bytes()).hexdigest()
         part.replace(destination)
+    except OSError as error:
+        raise UsageError(
+            f"{destination} cannot be written: {error.strerror or error}. Nothing of it was kept; name"
+            " another place with --out, or make room."
+        ) from error
     finally:
         part.unlink(missing_ok=True)
     return digest

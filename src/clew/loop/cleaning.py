@@ -8,7 +8,6 @@ whichever machine it runs. Killed anywhere, a cleaning leaves things that the ne
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -17,13 +16,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from clew.datasets.folder_checkout import unneeded_checkouts
 from clew.errors import StoreBusy
 from clew.loop.jobs import LEASE
 from clew.loop.live.checkpoints import digests_in_states, superseded_states
 from clew.registry import record_audit
 from clew.storage import Reader, Store, Transaction, Where
 from clew.storage.garbage import kind_of, named_in_row, named_in_rows, with_their_files
-from clew.storage.locks import leftovers
+from clew.storage.locks import leftovers, remove_unclaimed
 from clew.storage.objects import StoredObject
 from clew.tracking import is_alive, this_owner
 
@@ -58,6 +58,22 @@ class Garbage:
     @property
     def n_bytes(self) -> int:
         return sum(self.things.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Where snapshots of a kind stand: their rows, their order, and how the thread calls them."""
+
+    kind: str
+    table: str
+    log: str
+    node: str
+
+
+_SNAPSHOTS = (
+    _Kept("snapshot", "snapshots", "snapshot_log", "snapshot"),
+    _Kept("snapshot of a folder", "folder_snapshots", "folder_log", "folder"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +143,10 @@ def _clean(store: Store, actor: str, now: datetime, wall: datetime, kept_aside: 
     done = []
     for garbage in _of_snapshots(_unneeded_snapshots(store, states, wall - kept_aside)):
         with store.write() as tx:
-            removed = [name for name in garbage.things if _remove_snapshot(tx, name)]
+            removed = [name for name in garbage.things if _remove_snapshot(tx, garbage.kind, name)]
             if removed:
                 done += [_told(tx, garbage, removed, actor, now)]
-    survey = _survey(store, states, ())
+    survey = _survey(store, states, {})
     for digest in survey.needed & survey.aside.keys() - survey.placed.keys():
         store.objects.bring_back(digest)
         store.objects.drop(digest)  # of a bucket a copy stays aside
@@ -144,7 +160,7 @@ def _clean(store: Store, actor: str, now: datetime, wall: datetime, kept_aside: 
         with store.write() as tx:
             done += [_told(tx, garbage, garbage.things, actor, now)]
         for name in garbage.things:
-            _remove_file(store.folder / name)
+            remove_unclaimed(store.folder / name)
     return done
 
 
@@ -174,18 +190,22 @@ def _batches(garbage: Garbage) -> Iterator[list[str]]:
 # -- snapshots -------------------------------------------------------------------------------------------
 
 
-def _unneeded_snapshots(store: Store, states: Set[str], before: datetime) -> list[str]:
+def _unneeded_snapshots(store: Store, states: Set[str], before: datetime) -> dict[_Kept, list[str]]:
     """Snapshots that nothing names, that are not the newest of their dataset and were taken before then."""
     with store.read() as reader:
         # What a snapshot itself was made by is no need of it.
         edges = {"edges": {"from_kind": Where("!=", "snapshot")}}
-        named = states | named_in_rows(reader, edges, without=("snapshots", "snapshot_log"))
-        taken = {(row["dataset"], row["id"]): row["taken_at"] for row in reader.find("snapshots")}
-        newest = {}
-        for row in reader.find("snapshot_log"):
-            newest[row["dataset"]] = row["snapshot"]
-            taken[row["dataset"], row["snapshot"]] = row["taken_at"]
-        known = [(row["dataset"], row["id"]) for row in reader.find("snapshots")]
+        without = [table for kept in _SNAPSHOTS for table in (kept.table, kept.log)]
+        named = states | named_in_rows(reader, edges, without=without)
+        return {kept: _unneeded_of(reader, kept, named, before) for kept in _SNAPSHOTS}
+
+
+def _unneeded_of(reader: Reader, kept: _Kept, named: Set[str], before: datetime) -> list[str]:
+    taken = {(row["dataset"], row["id"]): row["taken_at"] for row in reader.find(kept.table)}
+    known, newest = list(taken), {}
+    for row in reader.find(kept.log):
+        newest[row["dataset"]] = row["snapshot"]
+        taken[row["dataset"], row["snapshot"]] = row["taken_at"]
     return [
         f"{dataset}/{identity}"
         for dataset, identity in known
@@ -193,27 +213,32 @@ def _unneeded_snapshots(store: Store, states: Set[str], before: datetime) -> lis
     ]
 
 
-def _of_snapshots(names: Collection[str]) -> list[Garbage]:
+def _of_snapshots(snapshots: Mapping[_Kept, Collection[str]]) -> list[Garbage]:
     why = "no run, version or loop used them, and their datasets have newer ones"
-    return [Garbage("snapshot", "remove", why, dict.fromkeys(names, 0))] if names else []
+    return [
+        Garbage(kept.kind, "remove", why, dict.fromkeys(names, 0))
+        for kept, names in snapshots.items()
+        if names
+    ]
 
 
-def _remove_snapshot(tx: Transaction, name: str) -> bool:
+def _remove_snapshot(tx: Transaction, kind: str, name: str) -> bool:
     """Remove it unless it came to be needed since it was looked at; True when it was removed."""
+    kept = next(each for each in _SNAPSHOTS if each.kind == kind)
     dataset, _, identity = name.rpartition("/")
-    newest = tx.find("snapshot_log", {"dataset": dataset}, ["-sequence"], limit=1)
+    newest = tx.find(kept.log, {"dataset": dataset}, ["-sequence"], limit=1)
     is_newest = bool(newest) and newest[0]["snapshot"] == identity
-    if is_newest or tx.count("edges", {"to_kind": "snapshot", "to_id": identity}):
+    if is_newest or tx.count("edges", {"to_kind": kept.node, "to_id": identity}):
         return False
-    tx.delete("snapshot_log", {"dataset": dataset, "snapshot": identity})
-    tx.delete("edges", {"from_kind": "snapshot", "from_id": identity})
-    return tx.delete("snapshots", {"dataset": dataset, "id": identity}) == 1
+    tx.delete(kept.log, {"dataset": dataset, "snapshot": identity})
+    tx.delete("edges", {"from_kind": kept.node, "from_id": identity})
+    return tx.delete(kept.table, {"dataset": dataset, "id": identity}) == 1
 
 
 # -- objects ---------------------------------------------------------------------------------------------
 
 
-def _survey(store: Store, states: Set[str], without: Collection[str]) -> _Survey:
+def _survey(store: Store, states: Set[str], without: Mapping[_Kept, Collection[str]]) -> _Survey:
     """Look at objects first and at rows then: what is stored in between is not yet looked at.
 
     Parameters
@@ -229,14 +254,13 @@ def _survey(store: Store, states: Set[str], without: Collection[str]) -> _Survey
     return _Survey(placed, aside, needed)
 
 
-def _named(reader: Reader, without: Collection[str]) -> set[str]:
-    if not without:
-        return named_in_rows(reader)
-    named = named_in_rows(reader, without=("snapshots",))
-    gone = set(without)
-    for row in reader.find("snapshots"):
-        if f"{row['dataset']}/{row['id']}" not in gone:
-            named |= named_in_row(reader, "snapshots", dataset=row["dataset"], id=row["id"])
+def _named(reader: Reader, without: Mapping[_Kept, Collection[str]]) -> set[str]:
+    going = {kept: set(names) for kept, names in without.items() if names}
+    named = named_in_rows(reader, without=[kept.table for kept in going])
+    for kept, gone in going.items():
+        for row in reader.find(kept.table):
+            if f"{row['dataset']}/{row['id']}" not in gone:
+                named |= named_in_row(reader, kept.table, dataset=row["dataset"], id=row["id"])
     return named
 
 
@@ -274,9 +298,13 @@ def _take_away(store: Store, survey: _Survey, digest: str, *, is_for_good: bool)
 def _of_files(store: Store, wall: datetime) -> list[Garbage]:
     states = superseded_states(store, wall - KEPT_ASIDE)
     scratch = leftovers(store.folder / "tmp")
+    checkouts = unneeded_checkouts(store)
     found = [
         Garbage("state of a loop", "remove", "a newer one took their place", _sizes(store, states)),
         Garbage("scratch", "remove", "the process that made them has ended", _sizes(store, scratch)),
+        Garbage(
+            "files of a folder", "remove", "laid out for trainings that are over", _sizes(store, checkouts)
+        ),
     ]
     return [each for each in found if each.things]
 
@@ -288,10 +316,3 @@ def _sizes(store: Store, paths: Collection[Path]) -> dict[str, int]:
 def _size(path: Path) -> int:
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
     return sum(each.stat().st_size for each in files)
-
-
-def _remove_file(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

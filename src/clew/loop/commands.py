@@ -343,7 +343,9 @@ def champion_as_expected(store: Store, deployment: str, arguments: Mapping[str, 
     champion = aliases(store, deployment).get("champion")
     expected = arguments.get("expected", champion)
     if expected != champion:
-        raise AliasMoved(deployment, "champion", expected, champion)
+        newest = newest_champion_move(store, deployment)
+        mover = f"by {newest.actor} at {newest.at:%Y-%m-%d %H:%M} UTC ({newest.reason})" if newest else ""
+        raise AliasMoved(deployment, "champion", expected, champion, mover)
     return champion
 
 

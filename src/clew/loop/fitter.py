@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from clew.entities import ModelDeclaration, Param, RowRange, Run, Snapshot
+from clew.entities import FolderSnapshot, ModelDeclaration, Param, RowRange, Run, Snapshot
 from clew.errors import ClewError, DataError, TrainingFailed
 from clew.loop.baselines import with_unseen_classes
 from clew.loop.gate import ServingFacts
@@ -39,6 +39,7 @@ class Thread:
     params: Mapping[str, Param]
     seed: int
     owner: str
+    folders: tuple[FolderSnapshot, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +185,7 @@ class Fitter:
             environment=thread.environment,
             now=self._clock(),
             owner=thread.owner,
+            folders=[folder.id for folder in thread.folders],
         )
 
     def is_repeatable(self, model: FittedModel) -> bool:

@@ -98,7 +98,8 @@ def _offices(store: Store, record: Prediction | Failure) -> list[ThreadNode]:
         is_move = entry.action == "move champion" and entry.evidence.get("to") == record.version
         if is_move and entry.at <= at:
             sentence = f"{entry.at:%Y-%m-%d %H:%M} champion by {entry.actor}: {entry.reason}"
-            return [ThreadNode("audit", str(entry.sequence), sentence, {"evidence": entry.evidence}, ())]
+            evidence = {name: value for name, value in entry.evidence.items() if value is not None}
+            return [ThreadNode("audit", str(entry.sequence), sentence, {"evidence": evidence}, ())]
     return []
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from clew.datasets import feature_names, get_snapshot, read_rows
-from clew.entities import ModelDeclaration, RowRange, Run, Snapshot
+from clew.datasets.folders import find_folder
+from clew.entities import FolderSnapshot, ModelDeclaration, RowRange, Run, Snapshot
 from clew.errors import (
     ClewError,
     NotFound,
@@ -29,6 +30,7 @@ from clew.errors import (
 )
 from clew.loop.first import held_out
 from clew.loop.fitter import Fitter, Thread, row_losses
+from clew.loop.folders import by_name, folders_laid_out
 from clew.loop.history import History
 from clew.loop.originals import Original
 from clew.loop.policy import metric_of
@@ -50,6 +52,7 @@ from clew.tracking import (
     close_run,
     environment_change,
     fail_run,
+    folders_of,
     get_code,
     get_environment,
     keep_environment,
@@ -117,7 +120,9 @@ def reproduce(
         table = recorded_rows(store, snapshot, repeated.rows)
         on_progress(Progress(0.2, sentence="laying out the captured code"))
         child = stack.enter_context(_child(store, repeated, root, python))
-        fitter = _fitter(store, child, repeated, snapshot, table, clock)
+        folders = [find_folder(store, identity) for identity in folders_of(store, repeated)]
+        laid = stack.enter_context(folders_laid_out(store, folders))
+        fitter = _fitter(store, child, repeated, snapshot, table, laid, clock)
         return _Repetition(fitter, original, clock, on_progress).done(is_made=python is not None)
 
 
@@ -127,15 +132,16 @@ def _fitter(
     run: Run,
     snapshot: Snapshot,
     table: pa.Table,
+    laid: Mapping[FolderSnapshot, Path],
     clock: Callable[[], datetime],
 ) -> Fitter:
     """What fits the run's model on `table`, as the captured code declares it."""
     file, declaration = _declared(store, child, run)
-    child.use(table, declaration, file, snapshot.columns)
+    child.use(table, declaration, file, snapshot.columns, by_name(laid))
     features = feature_names(snapshot.columns, declaration.dataset, declaration.not_features)
     history = History.of(declaration, table, features)
     environment = keep_environment(store, child.environment(), now=clock())
-    thread = Thread(snapshot, run.code, environment, run.params, run.seed, this_owner())
+    thread = Thread(snapshot, run.code, environment, run.params, run.seed, this_owner(), tuple(laid))
     return Fitter(store, child, history, thread, metric_of(declaration), PURPOSE, clock)
 
 
@@ -369,6 +375,7 @@ class _Repetition:
             environment=thread.environment,
             now=self._clock(),
             owner=thread.owner,
+            folders=[folder.id for folder in thread.folders],
         )
 
     def _close(self, run: Run, evidence: Evidence) -> Run:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from clew.entities import Json
-from clew.errors import NotFound
+from clew.errors import NotFound, did_you_mean
 from clew.loop.prediction_thread import answers_node, is_prediction_id, prediction_node
 from clew.loop.result import ThreadNode
 from clew.storage import Reader, Store, Where
@@ -109,9 +109,23 @@ def version_name(reader: Reader, reference: str) -> str:
     wanted = alias["number"] if alias is not None else number
     known = [row["number"] for row in reader.find("versions", {"deployment": deployment}, ["number"])]
     if not str(wanted).isdecimal() or int(wanted) not in known:
-        there = f"it has versions {', '.join(map(str, known))}" if known else "it has no versions"
-        raise NotFound(f"{deployment!r} has no version {number!r}; {there}. See: clew models list")
+        raise NotFound(_no_version(reader, deployment, number, known))
     return f"{deployment}@{int(wanted)}"
+
+
+def _no_version(reader: Reader, deployment: str, number: str, known: list[int]) -> str:
+    if not known:
+        live = {row["name"] for row in reader.find("deployments", {"kind": "live"})}
+        names = sorted({row["deployment"] for row in reader.find("versions")} & live)
+        there = did_you_mean(deployment, names) if names else "Train one with: clew try"
+        return f"There is no model {deployment!r} with a version. {there}"
+    there = f"it has versions {', '.join(map(str, known))}"
+    if number == "champion":
+        return (
+            f"{deployment!r} has no champion yet; {there}. Name one, such as '{deployment}@{known[-1]}', or"
+            " make a champion with: clew up"
+        )
+    return f"{deployment!r} has no version {number!r}; {there}. See: clew models list"
 
 
 def newest_version(reader: Reader, name: str) -> str | None:
@@ -132,6 +146,7 @@ def _by_prefix(table: str) -> Callable[[Reader, str], list[str]]:
 _LOOK_UP: dict[str, Callable[[Reader, str], list[str]]] = {
     "run": _by_prefix("runs"),
     "snapshot": _by_prefix("snapshots"),
+    "folder": _by_prefix("folder_snapshots"),
     "decision": _by_prefix("decisions"),
     "finding": _by_prefix("findings"),
     "code": _by_prefix("code_trees"),
@@ -193,6 +208,14 @@ def _tell_snapshot(reader: Reader, identity: str) -> tuple[str, Json]:
     return sentence, {"taken_at": row["taken_at"].isoformat(), "columns": columns, "parts": len(row["parts"])}
 
 
+def _tell_folder(reader: Reader, identity: str) -> tuple[str, Json]:
+    rows = reader.find("folder_snapshots", {"id": identity}, limit=1)
+    row = _known(rows[0] if rows else None, "snapshot of a folder", identity)
+    files = "1 file" if row["n_files"] == 1 else f"{row['n_files']:,} files"
+    facts = {"taken_at": row["taken_at"].isoformat(), "n_bytes": row["n_bytes"], "manifest": row["manifest"]}
+    return f"{files} of the folder {row['dataset']}, from {row['source']}", facts
+
+
 def _tell_code(reader: Reader, identity: str) -> tuple[str, Json]:
     row = _known(reader.get("code_trees", id=identity), "code", identity)
     commit = f"commit {row['commit'][:SHORT]}" if row["commit"] else "no git commit"
@@ -242,6 +265,7 @@ _TOLD: dict[str, Callable[[Reader, str], tuple[str, Json]]] = {
     "version": _tell_version,
     "run": _tell_run,
     "snapshot": _tell_snapshot,
+    "folder": _tell_folder,
     "code": _tell_code,
     "environment": _tell_environment,
     "decision": _tell_decision,

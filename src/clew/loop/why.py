@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from clew.errors import NotFound
+from clew.loop.acts import acts_of_people
 from clew.loop.prediction_thread import answer_sentence, is_prediction_id, moment_of
 from clew.loop.result import Reason
 from clew.loop.trace import version_name
@@ -18,6 +19,8 @@ NEWEST = 200
 
 def why(store: Store, reference: str) -> list[Reason]:
     """Why the decisions of a model, of one of its versions, or one decision, were taken; oldest first.
+
+    What people did stands among them, with their reason.
 
     Of a prediction: why this version gave the answer, and then why there is such a version.
 
@@ -39,13 +42,15 @@ def why(store: Store, reference: str) -> list[Reason]:
     with store.read() as reader:
         if "@" in reference:
             reference = version_name(reader, reference)
-        rows = _decisions(reader, reference)
+        rows, acts = _decisions(reader, reference), _acts(reader, reference)
         versions = _versions(reader, reference)
-        if not rows and not versions:
+        if not rows and not versions and not acts:
             known = sorted({row["name"] for row in reader.find("deployments")})
             there = f"decisions were taken for {', '.join(known)}" if known else "nothing was decided yet"
             raise NotFound(f"There is nothing to say of {reference!r}; {there}. See: clew models list")
-        return [*(_version_reason(row) for row in versions), *(_reason(reader, row) for row in rows)]
+        decided = [_reason(reader, row) for row in rows]
+        told = sorted([*decided, *acts], key=lambda reason: reason.at)[-NEWEST:]
+        return [*(_version_reason(row) for row in versions), *told]
 
 
 _ROLES = {
@@ -73,6 +78,16 @@ def _decisions(reader: Reader, reference: str) -> list[dict[str, Any]]:
     where = {"deployment": deployment, "kind": Where("!=", "refit")}
     rows = reader.find("decisions", where, ["sequence"])
     return [row for row in rows if _is_about(row, reference)][-NEWEST:]
+
+
+def _acts(reader: Reader, reference: str) -> list[Reason]:
+    """What people did: where no system ran, only the audit log tells it."""
+    deployment, _, number = reference.partition("@")
+    return [
+        Reason(f"audit/{act.row}", act.at, act.kind, act.sentence, (f"audit log: clew audit show {act.row}",))
+        for act in acts_of_people(reader, deployment)
+        if not number or str(act.version) == number
+    ]
 
 
 def _is_about(row: Mapping[str, Any], reference: str) -> bool:

@@ -262,11 +262,11 @@ async def _invalid(request: Request, error: Exception) -> Response:
         return _error(400, "MALFORMED_JSON", f"The body is no JSON at character {where}: {why}.")
     given = request.headers.get("content-type")
     if request.method == "POST" and (given or "").partition(";")[0].strip() != "application/json":
-        said = f"says {given!r}" if given else "does not say what it is"
         return _error(
             415,
             "UNSUPPORTED_MEDIA_TYPE",
-            f"The body of the request {said}. Send JSON with the header Content-Type: application/json.",
+            f"The body of the request says {given!r}. Send JSON with the header Content-Type:"
+            " application/json.",
         )
     # Where and what, but not the value, which may be anything somebody typed into the wrong field.
     found = [f"{'.'.join(map(str, each['loc'][1:])) or 'the body'}: {each['msg']}" for each in error.errors()]

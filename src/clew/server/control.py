@@ -114,7 +114,8 @@ def main(given: Sequence[str], live: OpenLive = open_live) -> int:
             _serve(opened, reports)
     except ClewError as error:
         reports.failed(error)
-        log.error("the control process cannot go on", extra={"error": type(error).__name__})
+        if arguments.reports is None:  # else whoever started it says so
+            log.error("the control process cannot go on", extra={"error": type(error).__name__})
         return error.exit_code
     return 0
 

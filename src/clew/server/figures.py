@@ -211,6 +211,12 @@ _OF_WORKERS = (
     ("clew_worker_in_flight_requests", "gauge", "n_in_flight", "Requests that wait or are being answered."),
     ("clew_worker_requests", "counter", "n_requests", "Requests that came, answered or not."),
     ("clew_worker_labels", "counter", "n_labels", "Labels that were accepted."),
+    (
+        "clew_worker_labels_of_unknown_classes",
+        "counter",
+        "n_unknown_classes",
+        "Labels that were accepted, of a class that the champion never saw.",
+    ),
     ("clew_worker_generation", "gauge", "generation", "The routes that a worker answers by."),
     ("clew_log_bytes", "gauge", "log_bytes", "Of the prediction log, not compacted yet."),
     ("clew_log_failures", "counter", "n_log_failures", "Times the prediction log could not be written."),

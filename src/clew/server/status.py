@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from clew.entities import Route
+from clew.loop.acts import acts_of_people
 from clew.loop.commands import is_paused
 from clew.loop.recording import newest_decision
 from clew.registry.routes import list_routes
@@ -34,7 +35,7 @@ TOLD_OF_MODELS = ("metric", "value", "n", "status", "sentence")
 
 @dataclass(frozen=True, slots=True)
 class LastDecision:
-    """What the loop decided last."""
+    """What the loop decided last, or a person did after that."""
 
     id: str
     at: datetime
@@ -162,7 +163,10 @@ def _line(
 
 
 def _last_decision(reader: Reader, deployment: str) -> LastDecision | None:
-    newest = newest_decision(reader, deployment)
+    newest, acts = newest_decision(reader, deployment), acts_of_people(reader, deployment)
+    if acts and (newest is None or acts[-1].at > newest["at"]):
+        act = acts[-1]
+        return LastDecision(f"audit/{act.row}", act.at, act.kind, act.sentence)
     if newest is None:
         return None
     return LastDecision(newest["id"], newest["at"], newest["kind"], newest["sentence"])

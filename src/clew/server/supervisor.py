@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from clew.errors import ClewError, StoreError
+from clew.errors import ClewError, SettingsError, StoreError
 from clew.server.presence import Held, Presence, held_up
 from clew.server.sockets import open_socket
 
@@ -404,10 +404,15 @@ def supervise(options: UpOptions, audience: Audience, programs: Programs | None 
     StoreBusy
         When ``clew up`` runs on this store already.
     SettingsError
-        When a port is taken.
+        When a port is taken, or is to serve for both.
     UpFailed
         When the system cannot start.
     """
+    if options.port and options.port == options.control_port:
+        raise SettingsError(
+            f"Port {options.port} is to be that of predictions and of control, which are two servers. Choose"
+            f" another for one of them: --port, --control-port, or [serving] in clew.toml."
+        )
     with held_up(options.store) as held:
         predictions = open_socket(options.host, options.port, "--port")
         with predictions, open_socket(options.host, options.control_port, "--control-port") as controls:

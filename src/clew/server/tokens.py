@@ -1,9 +1,9 @@
 """Tokens: who may ask. A token is a name and a secret; the store keeps only the secret's SHA-256.
 
 The name stands as the actor in the audit log. The first token is made at the first start and lies in
-``run/token``, which only the owner of the store can read; later ones are shown once, when they are made.
-Making or revoking one takes a number of the routes' sequence, so that workers hear of it as they hear of a
-route.
+``run/token``, which only the owner of the store can read, until it is revoked; later ones are shown once,
+when they are made. Making or revoking one takes a number of the routes' sequence, so that workers hear of it
+as they hear of a route.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import secrets
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING
 
 from clew.errors import Conflict, NotFound, UsageError, did_you_mean
 from clew.registry.audit import record_audit
-from clew.registry.routes import next_generation
+from clew.registry.routes import next_generation, routing_generation
 from clew.server.presence import TOKEN_FILE, run_folder
+from clew.serving import fleet
 
 if TYPE_CHECKING:
     from clew.storage import Reader, Store, Transaction
@@ -69,8 +71,10 @@ def ensure_first_token(store: Store, now: datetime) -> bool:
     The file is written first: a start that is killed between the two makes another one at the next start.
     """
     with store.read() as reader:
-        if reader.count("tokens"):
-            return False
+        has_had_one = reader.count("tokens") > 0
+    if has_had_one:
+        _remove_dead_file(store)
+        return False
     token = secrets.token_urlsafe(32)
     _write_private(run_folder(store.folder) / TOKEN_FILE, token)
     with store.write() as tx:
@@ -108,7 +112,7 @@ def create_token(store: Store, name: str, *, actor: str, now: datetime) -> str:
 
 
 def revoke_token(store: Store, name: str, *, actor: str, now: datetime, dry_run: bool = False) -> TokenInfo:
-    """Take a token away; requests with it are refused from the next moment on.
+    """Take a token away, and the file of the first one with it; `wait_until_known` says when it is refused.
 
     Raises
     ------
@@ -125,7 +129,33 @@ def revoke_token(store: Store, name: str, *, actor: str, now: datetime, dry_run:
             tx.update("tokens", {"name": name}, {"revoked_at": now})
             record_audit(tx, now=now, actor=actor, action="revoke token", subject=name, reason="asked for")
             next_generation(tx)
+    _remove_dead_file(store)
     return TokenInfo(name, row["created_at"], None if dry_run else now)
+
+
+def wait_until_known(store: Store, seconds: float = 5.0) -> bool:
+    """Wait until every running worker goes by the tokens of this moment; False when some did not in time."""
+    with store.read() as reader:
+        generation = routing_generation(reader)
+    give_up = time.monotonic() + seconds
+    while any(worker.generation < generation for worker in fleet.running(store)):
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _remove_dead_file(store: Store) -> None:
+    """A file whose token does not count any more would only mislead whoever reads it."""
+    file = run_folder(store.folder) / TOKEN_FILE
+    try:
+        token = file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return
+    with store.read() as reader:
+        name = name_of(reader, token)
+    if name is None:
+        file.unlink(missing_ok=True)
 
 
 def _insert(tx: Transaction, name: str, token: str, *, now: datetime, actor: str, reason: str) -> None:

@@ -21,11 +21,12 @@ from clew.serving.connections import Answer, Pending
 from clew.serving.door import Door
 from clew.serving.figures_file import WorkerFigures
 from clew.serving.first_answers import FirstAnswers
-from clew.serving.labels import read_labels
+from clew.serving.labels import n_of_unknown_classes, read_labels
 from clew.serving.predict import Beside, Predictor
 from clew.serving.recorder import Recorder
 from clew.serving.refusals import LATER, Refused
-from clew.serving.routing_table import RoutingTable
+from clew.serving.routing_table import RoutingTable, Served
+from clew.storage.records import Label
 
 log = logging.getLogger("clew.serving")
 
@@ -95,6 +96,7 @@ class Application:
         self._settings, self._recorder, self._figures = settings, recorder, figures
         self._first_answers, self._now = first_answers, now_microseconds
         self._door = Door(settings)
+        self._warned: set[str] = set()
         self._numbers = itertools.count()
         self._worker = f"{figures.worker:x}"
         # One thread for what takes long, so that it takes turns with itself and not with quick requests.
@@ -176,9 +178,20 @@ class Application:
             if labels:
                 self._recorder.append_or_refuse(labels)
             self._figures.n_labels += len(labels)
-            return msgspec.json.encode({"accepted": len(labels)})
+            return msgspec.json.encode({"accepted": len(labels)} | self._told_of_classes(served, labels))
         request = request or f"{self._worker}-{next(self._numbers):x}"
         return self._predictor.predict(served, body, now, request)
+
+    def _told_of_classes(self, served: Served, labels: list[Label]) -> dict[str, int]:
+        """Labels of classes that the champion does not know are kept: the next version learns them."""
+        n_unknown = n_of_unknown_classes(served, labels)
+        if not n_unknown:
+            return {}
+        self._figures.n_unknown_classes += n_unknown
+        if served.name not in self._warned:
+            self._warned.add(served.name)
+            log.warning("labels of a class that the champion never saw", extra={"model": served.name})
+        return {"unknown_class": n_unknown}
 
     def _health(self) -> Answer:
         state = {"status": "ready" if self.is_ready else "loading", "worker": self._figures.worker}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 from clew.entities import Column, DatasetDeclaration
-from clew.errors import did_you_mean
 from clew.serving.event_times import WrongTime, is_ahead, microseconds_of, moment_of
 from clew.serving.refusals import wrong_row
 from clew.serving.rows import Row
@@ -21,6 +21,17 @@ _TAKES: dict[Kind, tuple[type, ...]] = {
     "true or false": (bool,),
     "anything": (str, int, float, bool),
 }
+
+
+_HELD: dict[Kind, str] = {
+    "text": "text",
+    "whole number": "whole numbers",
+    "number": "numbers",
+    "true or false": "true and false",
+    "anything": "plain values",
+}
+MOST_NAMED = 12
+"""Fields that a message lists."""
 
 
 class Subject(NamedTuple):
@@ -82,6 +93,8 @@ class Columns:
             raise self._missing(self.key, row, number, is_list)
         if not is_of_kind(key, self.key_kind):
             raise wrong_kind(self.key, key, self.key_kind, number, is_list)
+        if key == "":
+            raise empty_key(self.key, number, is_list)
         key = self.own_key(key)
         entity: Value = None
         if self.entity is not None:
@@ -105,7 +118,8 @@ class Columns:
         if is_ahead(event_time, now):
             message = (
                 f"{_where(number, is_list)}{self.time!r} is {given!r}, more than 5 minutes ahead of the"
-                f" clock, which stands at {moment_of(now).isoformat()}."
+                f" clock, which stands at {moment_of(now).isoformat()}. A time without an offset is one of"
+                f" {self.zone}; that is {moment_of(event_time).isoformat()}."
             )
             raise wrong_row("WRONG_TIME", message, row=number, field=self.time, is_list=is_list)
         return event_time
@@ -113,10 +127,24 @@ class Columns:
     def _missing(self, name: str, row: Row, number: int, is_list: bool) -> Exception:
         is_null = name in row
         what = "null" if is_null else "missing"
-        hint = "" if is_null else f" {did_you_mean(name, row)}" if row else ""
+        hint = "" if is_null else f" {self._instead_of(name, row)}"
         purpose = "names what is predicted" if name == self.key else "names whom it belongs to"
         message = f"{_where(number, is_list)}{name!r} is {what}, which {purpose}.{hint}"
         return wrong_row("MISSING_FIELD", message, row=number, field=name, is_list=is_list)
+
+    def _instead_of(self, name: str, row: Row) -> str:
+        """A field that may be a misspelling of this one, or else what a row may hold."""
+        known = [each for each in (self.key, self.entity, self.time, *self.others) if each is not None]
+        near = difflib.get_close_matches(name, [each for each in row if each not in known], n=1)
+        if near:
+            return f"Is it meant by {near[0]!r}?"
+        more = "" if len(known) <= MOST_NAMED else f" and {len(known) - MOST_NAMED} more"
+        return f"A row holds: {', '.join(known[:MOST_NAMED])}{more}."
+
+
+def empty_key(name: str, number: int, is_list: bool) -> Exception:
+    message = f"{_where(number, is_list)}{name!r} is an empty text, which names nothing."
+    return wrong_row("WRONG_VALUE", message, row=number, field=name, is_list=is_list)
 
 
 def is_of_kind(value: Value, kind: Kind) -> bool:
@@ -137,7 +165,7 @@ def is_of_kind(value: Value, kind: Kind) -> bool:
 
 
 def wrong_kind(name: str, value: Value, kind: Kind, number: int, is_list: bool) -> Exception:
-    message = f"{_where(number, is_list)}{name!r} is {value!r}, but the dataset's column holds {kind}."
+    message = f"{_where(number, is_list)}{name!r} is {value!r}, but the dataset's column holds {_HELD[kind]}."
     return wrong_row("WRONG_TYPE", message, row=number, field=name, is_list=is_list)
 
 

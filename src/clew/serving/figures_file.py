@@ -73,6 +73,8 @@ class WorkerFigures(msgspec.Struct):
         the request named none.
     n_labels
         Labels that were accepted.
+    n_unknown_classes
+        Of these, labels of a class that the champion of their moment never saw.
     log_bytes
         Of the worker's segments of the prediction log that are not compacted yet.
     n_unlogged
@@ -87,6 +89,7 @@ class WorkerFigures(msgspec.Struct):
     n_in_flight: int = 0
     refused: dict[str, int] = msgspec.field(default_factory=dict)
     n_labels: int = 0
+    n_unknown_classes: int = 0
     cpu_seconds: float = 0.0
     memory_bytes: int = 0
     log_bytes: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clew.errors import NotFound, did_you_mean
-from clew.serving.columns import Columns, is_of_kind, wrong_kind
+from clew.serving.columns import Columns, empty_key, is_of_kind, wrong_kind
 from clew.serving.refusals import wrong_row
 from clew.serving.routing_table import Served
 from clew.serving.rows import Row, read_rows
@@ -30,6 +30,14 @@ def read_labels(served: Served, body: bytes, *, now: int, actor: str, max_rows: 
     ]
 
 
+def n_of_unknown_classes(served: Served, labels: list[Label]) -> int:
+    """How many labels are of a class that the champion never saw, and so can never answer."""
+    classes = None if served.champion is None else served.champion.model.classes
+    if classes is None:
+        return 0
+    return sum(each.label is not None and each.label not in classes for each in labels)
+
+
 def _label(served: Served, row: Row, number: int, *, now: int, actor: str, is_list: bool) -> Label:
     columns = served.columns
     where = f"Row {number}: " if is_list else ""
@@ -52,6 +60,8 @@ def _label(served: Served, row: Row, number: int, *, now: int, actor: str, is_li
         raise refused("MISSING_FIELD", columns.key, message)
     if key is not None and not is_of_kind(key, columns.key_kind):
         raise wrong_kind(columns.key, key, columns.key_kind, number, is_list)
+    if key == "":
+        raise empty_key(columns.key, number, is_list)
     if prediction is not None:
         try:
             parse_prediction_id(str(prediction))
@@ -67,4 +77,8 @@ def _checked(columns: Columns, label: Value, number: int, is_list: bool) -> Valu
         return None
     if not is_of_kind(label, columns.label_kind):
         raise wrong_kind(columns.label, label, columns.label_kind, number, is_list)
+    if label == "":
+        message = f"{columns.label!r} is an empty text, which is no class. Send null for what is not known."
+        where = f"Row {number}: " if is_list else ""
+        raise wrong_row("WRONG_VALUE", f"{where}{message}", row=number, field=columns.label, is_list=is_list)
     return int(label) if columns.label_kind == "whole number" else label

@@ -127,7 +127,7 @@ class Predictor:
         try:
             return self._ask(question, champion, "champion", positions)
         except WrongRow as error:
-            raise _refused(error, question, positions[error.number]) from error
+            raise _refused(error, question, positions[error.number], champion) from error
         # Whatever a model raises, the caller is told that the model failed, and the log says how.
         except Exception as error:
             self._note_failure(champion, len(positions))
@@ -287,8 +287,18 @@ def _routed_by(subject: Subject) -> object:
     return subject.key if subject.entity is None else subject.entity
 
 
-def _refused(error: WrongRow, question: Question, position: int) -> Refused:
+def _refused(error: WrongRow, question: Question, position: int, version: LoadedVersion) -> Refused:
     where = f"Row {position}: " if question.is_list else ""
-    column = error.error.column
-    code = "MISSING_FIELD" if column not in question.rows[position] else "WRONG_VALUE"
-    return wrong_row(code, f"{where}{error}", row=position, field=column, is_list=question.is_list)
+    column, row = error.error.column, question.rows[position]
+    code = "MISSING_FIELD" if column not in row else "WRONG_VALUE"
+    # What the model itself could not take is told in words for whoever made it, not for whoever asks it.
+    is_of_model = bool(error.error.rows) and column in row
+    message = _untakable(column, row[column], version) if column and is_of_model else str(error)
+    return wrong_row(code, f"{where}{message}", row=position, field=column, is_list=question.is_list)
+
+
+def _untakable(column: str, value: object, version: LoadedVersion) -> str:
+    who = f"version {version.number} of {version.deployment!r} cannot take"
+    if value is None:
+        return f"{column!r} is null, which {who}: in its training the value was always known. Send the value."
+    return f"{column!r} is {value!r}, which {who}: its training had no such value. Send one that it had."

@@ -62,7 +62,14 @@ def _too_many(n_rows: int, max_rows: int) -> Refused:
     )
 
 
+_HUGE = re.compile(rb"-?\d+(?:\.\d+)?[eE]\+?\d{3,}")
+
+
 def _position(message: str, body: bytes) -> str:
+    if "out of range" in message:
+        huge = _HUGE.search(body)
+        where = "" if huge is None else f" at byte {huge.start()}, near {huge[0][:20].decode()!r},"
+        return f"The body has a number{where} that is beyond what can be computed with: above 1.8e308."
     found = re.search(r"\(byte (\d+)\)", message)
     if found is None:
         return f"The body is no JSON: it ends at byte {len(body)}, before it is complete."

@@ -15,7 +15,7 @@ from clew.storage.database import Database
 from clew.storage.log import LogWriter, parse_prediction_id
 from clew.storage.log_reading import read_record, read_since, scan
 from clew.storage.log_segments import LOG_FOLDER
-from clew.storage.objects import ObjectStore
+from clew.storage.objects import Batch, ObjectStore
 from clew.storage.rows import Reader, Transaction, link
 from clew.storage.store import Store, open_objects, open_store
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LOG_FOLDER",
+    "Batch",
     "Compaction",
     "Database",
     "LogWriter",

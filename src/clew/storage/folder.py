@@ -7,15 +7,22 @@ import fcntl
 import hashlib
 import os
 import secrets
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 from clew.errors import StoreError
 from clew.storage.locks import claim, sweep
-from clew.storage.objects import ASIDE, ObjectStore, StoredObject, checked, digest_at, object_name
+from clew.storage.objects import ASIDE, Batch, ObjectStore, StoredObject, checked, digest_at, object_name
+
+# So many files of a batch are open at most.
+_FILES_A_BATCH = 64
+# The disk takes the waits of several threads together.
+_N_SYNCING = 8
 
 
 class FolderObjects(ObjectStore):
@@ -31,6 +38,12 @@ class FolderObjects(ObjectStore):
 
     def exists(self, digest: str) -> bool:
         return self._place(digest).is_file()
+
+    @contextmanager
+    def batch(self) -> Iterator[Batch]:
+        with _FolderBatch(self) as batch:
+            yield batch
+            batch.publish()
 
     def path(self, digest: str) -> Path:
         place = self._place(digest)
@@ -144,15 +157,20 @@ class FolderObjects(ObjectStore):
                 file.write(chunk)
             file.flush()
             _sync(file.fileno())
-            # The bytes were hashed on their way, so that reading them back begins without another look.
-            self._verified[digest] = _state(os.fstat(file.fileno()))
-            try:
-                os.link(path, place)
-            except FileExistsError:
-                # Another process was faster, or the object that is there is torn. Either way these
-                # bytes, which are known to be right, may take its place.
-                path.replace(place)
+            self._link(file, path, digest)
         sync_folder(place.parent)
+
+    def _link(self, file: IO[bytes], path: Path, digest: str) -> None:
+        """Give a file with these bytes, which is on the disk, the name of the object."""
+        # The bytes were hashed on their way, so that reading them back begins without another look.
+        self._verified[digest] = _state(os.fstat(file.fileno()))
+        place = self._place(digest)
+        try:
+            os.link(path, place)
+        except FileExistsError:
+            # Another process was faster, or the object that is there is torn. Either way these
+            # bytes, which are known to be right, may take its place.
+            path.replace(place)
 
     def _make_folder(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -175,6 +193,60 @@ class FolderObjects(ObjectStore):
                 finally:
                     path.unlink(missing_ok=True)
                     os.close(claimed)
+
+
+class _FolderBatch:
+    """Files that are written at once, and then wait for the disk together."""
+
+    def __init__(self, objects: FolderObjects) -> None:
+        self._objects, self._lock = objects, threading.Lock()
+        self._written: dict[str, tuple[IO[bytes], Path, ExitStack]] = {}
+
+    def __enter__(self) -> _FolderBatch:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._close()
+
+    def put(self, content: bytes) -> str:
+        digest = hashlib.sha256(content).hexdigest()
+        with self._objects._explained():
+            if not _is_whole(self._objects._place(digest), digest, memoryview(content).nbytes):
+                self._write(content, digest)
+        return digest
+
+    def publish(self) -> None:
+        """Have all that was put on the disk, under its name."""
+        with self._objects._explained(), self._lock:
+            self._publish()
+
+    def _write(self, content: bytes, digest: str) -> None:
+        with ExitStack() as opened:
+            file, path = opened.enter_context(self._objects._temporary_file())
+            file.write(content)
+            file.flush()
+            with self._lock:
+                if digest not in self._written:
+                    self._written[digest] = file, path, opened.pop_all()
+                if len(self._written) >= _FILES_A_BATCH:
+                    self._publish()
+
+    def _publish(self) -> None:
+        with ThreadPoolExecutor(_N_SYNCING) as pool:
+            list(pool.map(lambda written: _sync(written[0].fileno()), self._written.values()))
+            folders = {self._objects._place(digest).parent for digest in self._written}
+            new = {folder.parent for folder in folders if not folder.is_dir()}
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for digest, (file, path, _) in self._written.items():
+                self._objects._link(file, path, digest)
+            list(pool.map(sync_folder, [*folders, *new]))
+        self._close()
+
+    def _close(self) -> None:
+        for _, _, opened in self._written.values():
+            opened.close()
+        self._written.clear()
 
 
 def _state(stat: os.stat_result) -> tuple[int, int, int]:

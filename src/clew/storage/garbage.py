@@ -23,9 +23,17 @@ _DIGEST_IN_BYTES = re.compile(rb"(?=([0-9a-f]{64}))")
 LIST_OF_FILES = b'{"files":'
 """How the list of a package's files begins, and that of captured code."""
 PARQUET = b"PAR1"
+PACK = b"CLWPACK"
 
 _NOT_NEEDS = ("audit",)
-_OF_PARQUET = (("snapshots", "parts"), ("log_parts", "object_digest"), ("log_segments", "parts"))
+_LEAVES = (
+    ("snapshots", "parts"),
+    ("snapshots", "keys"),
+    ("folder_snapshots", "manifest"),
+    ("folder_snapshots", "packs"),
+    ("log_parts", "object_digest"),
+    ("log_segments", "parts"),
+)
 
 
 def digests_in(content: bytes) -> set[str]:
@@ -80,7 +88,7 @@ def with_their_files(objects: ObjectStore, reader: Reader, named: Set[str], ther
     """
     leaves = {
         digest
-        for table, column in _OF_PARQUET
+        for table, column in _LEAVES
         for row in reader.find(table)
         for digest in _DIGEST.findall(str(row[column]))
     }
@@ -96,9 +104,11 @@ def kind_of(start: bytes) -> str:
 
     Examples
     --------
-    >>> kind_of(b"PAR1"), kind_of(LIST_OF_FILES + b"{}}"), kind_of(b"tree")
-    ('part', 'list of files', 'file')
+    >>> kind_of(b"PAR1"), kind_of(LIST_OF_FILES + b"{}}"), kind_of(PACK + b"0"), kind_of(b"tree")
+    ('part', 'list of files', 'pack of files', 'file')
     """
+    if start.startswith(PACK):
+        return "pack of files"
     if start.startswith(PARQUET):
         return "part"
     return "list of files" if start.startswith(LIST_OF_FILES) else "file"

@@ -10,7 +10,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -59,6 +59,28 @@ def claim(path: Path) -> int | None:
     return None
 
 
+@contextmanager
+def hold(path: Path) -> Iterator[bool]:
+    """Hold a file or folder, beside others, against whoever would `claim` it; False when it is gone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield _is_still(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def leftovers(folder: Path) -> list[Path]:
     """What processes that are no more left in `folder`."""
     found = []
@@ -72,14 +94,28 @@ def leftovers(folder: Path) -> list[Path]:
 
 def sweep(folder: Path) -> None:
     """Remove what processes that are no more left in `folder`; what a living one holds stays."""
-    for path in list(folder.iterdir()):
-        descriptor = claim(path)
-        if descriptor is None:
-            continue
-        try:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-        finally:
-            os.close(descriptor)
+    _sweep(folder.iterdir())
+
+
+def sweep_named(folder: Path, name: str) -> None:
+    """Remove what processes that are no more left of their scratch folders of this name."""
+    _sweep(path for path in folder.iterdir() if path.name.startswith(f"{name}-"))
+
+
+def _sweep(paths: Iterable[Path]) -> None:
+    for path in list(paths):
+        remove_unclaimed(path)
+
+
+def remove_unclaimed(path: Path) -> None:
+    """Remove a file or folder unless somebody holds it."""
+    descriptor = claim(path)
+    if descriptor is None:
+        return
+    try:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)

@@ -13,9 +13,10 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, Protocol
 
 from clew.errors import NotFound, ObjectDamaged, StoreError
 
@@ -33,12 +34,26 @@ class StoredObject(NamedTuple):
     since: datetime
 
 
+class Batch(Protocol):
+    """Objects that become durable together; from several threads at once."""
+
+    def put(self, content: bytes) -> str:
+        """Keep these bytes and return their digest."""
+
+
 class ObjectStore(ABC):
     """Where bytes are kept; a digest is the SHA-256 of the content in lowercase hex."""
 
     def put(self, content: bytes) -> str:
         """Keep these bytes and return their digest. Repeating it changes nothing, or mends a torn object."""
         return self._put([content], hashlib.sha256(content).hexdigest(), len(content))
+
+    def batch(self) -> AbstractContextManager[Batch]:
+        """For keeping many objects: they are there at the end of the ``with`` block, and cost less together.
+
+        When the block is left by an error, some of them may be there.
+        """
+        return nullcontext(self)
 
     def put_file(self, path: Path) -> str:
         """Keep a file's bytes and return their digest."""
@@ -63,6 +78,10 @@ class ObjectStore(ABC):
         if found != digest:
             raise self._damaged(digest, found, len(content))
         return content
+
+    def get_unchecked(self, digest: str) -> bytes:
+        """Whatever is stored under this name: to see what of it is right. Raises `NotFound` as `get` does."""
+        return self._read_anywhere(checked(digest))
 
     @abstractmethod
     def path(self, digest: str) -> Path:

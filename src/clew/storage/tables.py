@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-STORE_VERSION = 4
+STORE_VERSION = 6
 
 
 def stored_time(moment: datetime) -> str:
@@ -174,6 +174,7 @@ datasets = Table(
     _json("declaration"),
     _text("code"),
     _time("created_at", nullable=False),
+    _json("schemas"),
 )
 snapshots = Table(
     "snapshots",
@@ -192,10 +193,34 @@ snapshots = Table(
     _integer("format", nullable=False),
     _json("blocks"),
     _json("cuts"),
+    _json("keys"),
     Index("snapshots_by_id", "id"),
 )
 snapshot_log = Table(
     "snapshot_log",
+    metadata,
+    _key("dataset"),
+    _sequence_key("sequence"),
+    _text("snapshot", nullable=False),
+    _time("taken_at", nullable=False),
+    _text("source"),
+)
+folder_snapshots = Table(
+    "folder_snapshots",
+    metadata,
+    _key("dataset"),
+    _key("id"),
+    _text("manifest", nullable=False),
+    _json("packs"),
+    _integer("n_files", nullable=False),
+    _integer("n_bytes", nullable=False),
+    _time("taken_at", nullable=False),
+    _text("source"),
+    _integer("format", nullable=False),
+    Index("folder_snapshots_by_id", "id"),
+)
+folder_log = Table(
+    "folder_log",
     metadata,
     _key("dataset"),
     _sequence_key("sequence"),

@@ -9,7 +9,16 @@ from clew.tracking.environment_change import Changed, EnvironmentChange, environ
 from clew.tracking.made_environments import make_environment
 from clew.tracking.metrics import LoggedMetric, log_metrics, read_metrics
 from clew.tracking.owners import is_alive, this_owner
-from clew.tracking.runs import close_run, fail_lost_runs, fail_run, get_run, list_runs, open_run, read_output
+from clew.tracking.runs import (
+    close_run,
+    fail_lost_runs,
+    fail_run,
+    folders_of,
+    get_run,
+    list_runs,
+    open_run,
+    read_output,
+)
 
 __all__ = [
     "Changed",
@@ -26,6 +35,7 @@ __all__ = [
     "fail_lost_runs",
     "fail_run",
     "fetch_code",
+    "folders_of",
     "get_code",
     "get_environment",
     "get_run",

@@ -64,11 +64,14 @@ class _Read:
     content: bytes
 
 
-def capture_code(store: Store, root: Path, *, exclude: Sequence[str] = (), now: datetime) -> CodeTree:
-    """Keep the code below `root`: what git tracks and what it does not ignore, or without git all files.
+def capture_code(
+    store: Store, root: Path, *, exclude: Sequence[str] = (), written: Sequence[str] = (), now: datetime
+) -> CodeTree:
+    """Keep the code below `root`: what git tracks, and other files that no ``.gitignore`` leaves out.
 
     Files that git does not track count up to 1 MB each and 50 MB in all. ``.env`` files, keys and the
-    data sources `exclude` are never kept, tracked or not. The user's git index is not touched.
+    data sources `exclude` are never kept, tracked or not; files that Clew wrote, such as `written`, are not
+    kept unless git tracks them. The user's git index is not touched.
 
     Raises
     ------
@@ -76,7 +79,7 @@ def capture_code(store: Store, root: Path, *, exclude: Sequence[str] = (), now: 
         When a Python file is beyond the limits, or cannot be read: the code would not run.
     """
     root = root.resolve()
-    listed = list_project_files(root, exclude, [store.folder.resolve()])
+    listed = list_project_files(root, exclude, [store.folder.resolve()], written)
     reads, skipped = _read_files(root, listed)
     files = tuple(read.file for read in reads)
     manifest = _manifest(files)

@@ -1,7 +1,7 @@
 """Which files are a project's code: as git sees them, or as a walk finds them.
 
 What is left out is left out for a reason that a user can read. Secrets never count as code, and neither
-do declared data sources: these are kept by snapshots.
+do declared data sources: these are kept by snapshots. What Clew wrote itself counts only where git tracks it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clew.errors import ProjectError
+from clew.tracking.ignore_files import IgnoreRule, is_left_out, rules_of
 
 MOST_FILES = 10_000
+DATA = "is a declared data source"
 
 # Folders that hold what can be made again, or what is not the project's.
 IGNORED_FOLDERS = {
     ".clew", ".git", ".hg", ".idea", ".ipynb_checkpoints", ".mypy_cache", ".nox", ".pytest_cache",
     ".ruff_cache", ".svn", ".tox", ".venv", ".vscode", "__pycache__", "node_modules",
 }  # fmt: skip
-IGNORED_NAMES = ("*.pyc", "*.pyo", ".DS_Store")
+IGNORED_NAMES = ("*.log", "*.pyc", "*.pyo", ".DS_Store", ".*.part", "nohup.out")
+# How a report of Clew says in its head who wrote it.
+_REPORT_MARK = b'<meta name="generator" content="clew '
+_HEAD_BYTES = 4096
 SECRET_FOLDERS = {".aws", ".gnupg", ".ssh"}
 SECRET_NAMES = (
     ".env*", ".git-credentials", ".htpasswd", ".netrc", ".pgpass", ".pypirc", "credentials.json",
@@ -67,7 +72,10 @@ class ProjectFiles:
 
 
 def list_project_files(
-    root: Path, exclude: Sequence[str] = (), not_project: Sequence[Path] = ()
+    root: Path,
+    exclude: Sequence[str] = (),
+    not_project: Sequence[Path] = (),
+    written: Sequence[str] = (),
 ) -> ProjectFiles:
     """The files below `root` that are code.
 
@@ -77,6 +85,8 @@ def list_project_files(
         Declared data sources: paths or globs relative to `root`, or absolute.
     not_project
         Folders below `root` that are not the project's, such as the store.
+    written
+        Files that Clew wrote, such as the answers of a batch: left out unless git tracks them.
 
     Raises
     ------
@@ -84,18 +94,24 @@ def list_project_files(
         When there are too many files for a project's code.
     """
     other = {path for path in (_below(root, str(folder)) for folder in not_project) if path}
+    excluded = _expand(root, exclude)
+    # A folder that is data counts as one: it may hold more names than any project's code.
+    folders = {path for path in excluded if (root / path).is_dir()}
+    other |= folders
     git = _ask_git(root)
-    tracked = git.tracked if git else []
+    tracked = _outside(folders, git.tracked if git else [])
     untracked = _without_ignored(git.untracked if git else _walk(root, other), other)
     if len(tracked) + len(untracked) > MOST_FILES:
         raise _too_many(root)
-    excluded = _expand(root, exclude)
+    outputs = {path for name in written if (path := _below(root, name))}
     reasons = {path: reason for path in (*tracked, *untracked) if (reason := _refused(path, excluded))}
+    reasons |= {path: "was written by Clew" for path in untracked if _is_output(root, path, outputs)}
+    reasons |= dict.fromkeys(folders, DATA)
     kept, kept_untracked = (
         tuple(sorted(path for path in paths if path not in reasons)) for paths in (tracked, untracked)
     )
     is_dirty = git is not None and (
-        git.commit is None or bool(git.changed - reasons.keys() or kept_untracked)
+        git.commit is None or bool({*_outside(folders, git.changed)} - reasons.keys() or kept_untracked)
     )
     return ProjectFiles(
         kept, kept_untracked, git.commit if git else None, is_dirty, tuple(sorted(reasons.items()))
@@ -167,13 +183,18 @@ def _walk(root: Path, other: set[str]) -> list[str]:
     return found
 
 
-def _files_below(folder: Path, root: Path, other: set[str]) -> Iterator[str]:
+def _files_below(
+    folder: Path, root: Path, other: set[str], rules: tuple[IgnoreRule, ...] = ()
+) -> Iterator[str]:
+    rules += rules_of(folder, "" if folder == root else f"{os.path.relpath(folder, root)}/")
     for entry in _entries(folder):
-        path = os.path.relpath(entry.path, root)
-        if not entry.is_dir(follow_symlinks=False):
+        path, is_folder = os.path.relpath(entry.path, root), entry.is_dir(follow_symlinks=False)
+        if is_left_out(path, is_folder, rules):
+            continue
+        if not is_folder:
             yield path
         elif entry.name not in IGNORED_FOLDERS and path not in other and not _is_environment(entry.path):
-            yield from _files_below(Path(entry.path), root, other)
+            yield from _files_below(Path(entry.path), root, other, rules)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -188,6 +209,10 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 def _is_environment(folder: str) -> bool:
     return Path(folder, "pyvenv.cfg").exists()
+
+
+def _outside(folders: set[str], paths: Iterable[str]) -> list[str]:
+    return [path for path in paths if folders.isdisjoint(_folders_of(path))]
 
 
 def _without_ignored(paths: Iterable[str], other: set[str]) -> list[str]:
@@ -212,8 +237,20 @@ def _refused(path: str, excluded: set[str]) -> str | None:
     if _matches(_name(path).lower(), SECRET_NAMES) or not SECRET_FOLDERS.isdisjoint(path.split("/")[:-1]):
         return "may hold secrets"
     if path in excluded or any(folder in excluded for folder in _folders_of(path)):
-        return "is a declared data source"
+        return DATA
     return None
+
+
+def _is_output(root: Path, path: str, outputs: set[str]) -> bool:
+    return path in outputs or (path.endswith((".html", ".htm")) and _is_report(root / path))
+
+
+def _is_report(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return _REPORT_MARK in opened.read(_HEAD_BYTES)
+    except OSError:
+        return False  # whoever reads it as code says what is wrong with it
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

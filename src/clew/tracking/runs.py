@@ -31,6 +31,7 @@ def open_run(
     environment: str,
     now: datetime,
     owner: str | None = None,
+    folders: Sequence[str] = (),
 ) -> tuple[Run, bool]:
     """Begin the run that `key` names, or find that it is done.
 
@@ -41,6 +42,8 @@ def open_run(
         failed, or whose process died, is begun anew: with what is given now, as its next attempt.
     owner
         The process that works on it; this one by default.
+    folders
+        Ids of the snapshots of folders that it learns from beside the rows.
 
     Returns
     -------
@@ -77,7 +80,7 @@ def open_run(
             tx.insert("runs", {**_row(run), "owner": mine, "attempt": 1})
         else:
             _claim_again(tx, known, {**_row(run), "owner": mine})
-        _link(tx, run)
+        _link(tx, run, folders)
     return run, True
 
 
@@ -195,8 +198,17 @@ def _claim_again(tx: Transaction, known: Json, row: Json) -> None:
     tx.update("runs", {"id": known["id"]}, {**row, "attempt": known["attempt"] + 1})
 
 
-def _link(tx: Transaction, run: Run) -> None:
+def folders_of(store: Store, run: Run) -> list[str]:
+    """Ids of the snapshots of folders that a run learned from."""
+    where = {"from_kind": "run", "from_id": run.id, "relation": "used", "to_kind": "folder"}
+    with store.read() as reader:
+        return [row["to_id"] for row in reader.find("edges", where)]
+
+
+def _link(tx: Transaction, run: Run, folders: Sequence[str]) -> None:
     link(tx, "run", run.id, "used", "snapshot", run.snapshot)
+    for folder in folders:
+        link(tx, "run", run.id, "used", "folder", folder)
     link(tx, "run", run.id, "ran", "code", run.code)
     link(tx, "run", run.id, "ran in", "environment", run.environment)
 

@@ -65,12 +65,12 @@ class Workbench:
         return {}, (environment_detail(),)
 
     def _table(self, request: Message) -> Reply:
-        from clew.training.tables import build_table, write_table
+        from clew.training.tables import keep_table
 
         header = request.header
         spec = self._project.dataset(header["file"], header["dataset"])
-        table = build_table(spec, self._project_root, self._code_folder, header["text"])
-        write_table(table, Path(header["path"]))
+        path, source = Path(header["path"]), header.get("source")
+        keep_table(spec, self._project_root, self._code_folder, path, header["text"], source)
         return {}, ()
 
     def _use(self, request: Message) -> Reply:
@@ -78,7 +78,9 @@ class Workbench:
 
         header = request.header
         spec = self._project.model(header["file"], header["model"])
-        self._rows = Rows.open(header["path"], spec, header["features"], header["categorical"])
+        self._rows = Rows.open(
+            header["path"], spec, header["features"], header["categorical"], header["files"]
+        )
         return {}, ()
 
     def _fit(self, request: Message) -> Reply:

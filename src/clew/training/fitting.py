@@ -43,11 +43,20 @@ class Rows:
     spec: ModelSpec
     features: tuple[str, ...]
     categorical: frozenset[str]
+    files: Mapping[str, Path]
 
     @classmethod
-    def open(cls, path: str, spec: ModelSpec, features: Sequence[str], categorical: Iterable[str]) -> Rows:
+    def open(
+        cls,
+        path: str,
+        spec: ModelSpec,
+        features: Sequence[str],
+        categorical: Iterable[str],
+        files: Mapping[str, str],
+    ) -> Rows:
         table = pa.ipc.open_file(pa.memory_map(path)).read_all()
-        return cls(table, spec, tuple(features), frozenset(categorical) & frozenset(features))
+        folders = {name: Path(folder) for name, folder in files.items()}
+        return cls(table, spec, tuple(features), frozenset(categorical) & frozenset(features), folders)
 
     def parts(self, rows: Sequence[RowRange]) -> pa.Table:
         """The rows of several ranges, one after the other, without a copy."""
@@ -96,7 +105,7 @@ def fit(
     features = labelled.select(data.features)
     frame = spec.declaration.dataset.frame
     signature = Signature.of(features, data.categorical, frame, spec.declaration.task, classes)
-    train = _train(signature, features, labelled, spec)
+    train = _train(signature, features, labelled, data)
     seed_everything(seed)
     forget_peak_memory()
     start = time.perf_counter()
@@ -181,14 +190,15 @@ def _classes(labelled: pa.Table, rows: tuple[RowRange, ...], spec: ModelSpec) ->
     return classes
 
 
-def _train(signature: Signature, features: pa.Table, labelled: pa.Table, spec: ModelSpec) -> Train:
-    dataset = spec.declaration.dataset
+def _train(signature: Signature, features: pa.Table, labelled: pa.Table, data: Rows) -> Train:
+    dataset = data.spec.declaration.dataset
     return Train(
         X=signature.to_frame(features),
         y=_array(labelled.column(dataset.label)),
         times=_array(labelled.column(dataset.time).cast(pa.int64())).view("datetime64[us]"),
         keys=_array(labelled.column(dataset.key)),
         label_delay=dataset.label_delay,
+        files=data.files,
     )
 
 

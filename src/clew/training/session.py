@@ -150,8 +150,10 @@ class Child:
         reply = self._surely(lambda: self._call("The child", request, self._limits(DESCRIBE_LIMIT)))
         return bytes(reply.buffers[0])
 
-    def table(self, file: str, dataset: str, text: Collection[str] = ()) -> pa.Table:
-        """What the function of `dataset` returns for its source as it is now.
+    def table(
+        self, file: str, dataset: str, text: Collection[str] = (), source: str | None = None
+    ) -> pa.Table:
+        """What the function of `dataset` returns for its source as it is now, or for the file `source`.
 
         `text` names columns that are text in a CSV whatever they look like, such as those declared
         ``string`` by an earlier snapshot.
@@ -167,6 +169,7 @@ class Child:
 
         path = self._new_file("table")
         request = {"verb": "table", "file": file, "dataset": dataset, "path": str(path), "text": list(text)}
+        request |= {"source": source} if source is not None else {}
         self._surely(lambda: self._call(f"{dataset}()", request, self._limits(TABLE_LIMIT)))
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
             table = reader.read_all()
@@ -180,6 +183,7 @@ class Child:
         declaration: ModelDeclaration,
         file: str,
         columns: Sequence[Column],
+        files: Mapping[str, Path] | None = None,
     ) -> None:
         """Say which rows and which model the next fits are about.
 
@@ -192,6 +196,8 @@ class Child:
             The model, and the file that declares it as `describe` named it.
         columns
             The snapshot's columns.
+        files
+            Where versions of the folders lie that the model declares; they stay as long as fits are made.
         """
         from clew.datasets import feature_names
 
@@ -205,6 +211,7 @@ class Child:
             "model": declaration.name,
             "features": features,
             "categorical": [column.name for column in columns if column.is_categorical],
+            "files": {name: str(path) for name, path in (files or {}).items()},
         }
         used = Used(request, declaration)
         self._surely(lambda: self._tell(used))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import inspect
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,45 @@ import pyarrow as pa
 
 from clew.config import load_settings
 from clew.datasets import from_frame, read_source, to_frame
+from clew.datasets.batches import can_be_read_in_batches, source_batches
+from clew.datasets.sources import files_of
 from clew.declare import DatasetSpec, SqlQuery
 from clew.errors import DataError, SettingsError, TrainingFailed, did_you_mean
 from clew.training.faults import function_fault
 
+_GIVING_BACK = (lambda table: table).__code__
+# Files of fewer bytes are read at once.
+_STREAMED_BYTES = 256 << 20
+
+
+def keep_table(
+    spec: DatasetSpec,
+    project_root: Path,
+    code_folder: Path,
+    path: Path,
+    text: Collection[str] = (),
+    source: str | None = None,
+) -> None:
+    """Write what `build_table` returns as an Arrow IPC file, which another process can map.
+
+    Large files are read and written piece by piece when the dataset's function does nothing but return what
+    it is given.
+    """
+    named = source or (spec.declaration.source if spec.load is None else None)
+    if named and gives_back_its_table(spec.function) and _is_large(named, project_root):
+        _write(source_batches(named, project_root, text)(), path)
+    else:
+        _write([build_table(spec, project_root, code_folder, text, source)], path)
+
 
 def build_table(
-    spec: DatasetSpec, project_root: Path, code_folder: Path, text: Collection[str] = ()
+    spec: DatasetSpec,
+    project_root: Path,
+    code_folder: Path,
+    text: Collection[str] = (),
+    source: str | None = None,
 ) -> pa.Table:
-    """What the dataset's function returns for its source as it is now.
+    """What the dataset's function returns for its source as it is now, or for another one.
 
     A relative source starts at `project_root`: data stay where they are, only code is captured.
 
@@ -29,23 +60,50 @@ def build_table(
     DataError
         When the source cannot be read or the returned frame cannot be taken.
     """
-    source = _source(spec, project_root, code_folder, text)
-    frame = to_frame(source, spec.declaration.frame)
+    given = _source(spec, project_root, code_folder, text, source)
+    frame = to_frame(given, spec.declaration.frame)
     # The source says what a column was before a frame had to make floats of integers with nulls.
-    return from_frame(_call(spec.name, project_root, code_folder, spec.function, frame), like=source)
+    return from_frame(_call(spec.name, project_root, code_folder, spec.function, frame), like=given)
 
 
-def write_table(table: pa.Table, path: Path) -> None:
-    """Keep a table as an Arrow IPC file, which another process can map."""
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
+def gives_back_its_table(function: Callable[..., Any]) -> bool:
+    """Whether all that a function does is to return its only argument.
+
+    Examples
+    --------
+    >>> gives_back_its_table(lambda table: table), gives_back_its_table(lambda table: table.head())
+    (True, False)
+    """
+    code = getattr(function, "__code__", None)
+    if not inspect.iscode(code):
+        return False
+    told = (code.co_code, code.co_argcount, code.co_kwonlyargcount, code.co_flags & inspect.CO_VARARGS)
+    return told == (_GIVING_BACK.co_code, 1, 0, 0)
 
 
-def _source(spec: DatasetSpec, project_root: Path, code_folder: Path, text: Collection[str]) -> pa.Table:
-    if spec.query is not None:
+def _is_large(source: str, root: Path) -> bool:
+    if not can_be_read_in_batches(source):
+        return False
+    return sum(file.stat().st_size for file in files_of(source, root)) > _STREAMED_BYTES
+
+
+def _write(tables: Iterable[pa.Table], path: Path) -> None:
+    writer = None
+    with pa.OSFile(str(path), "wb") as file:
+        for table in tables:
+            writer = writer or pa.ipc.new_file(file, table.schema)
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
+
+
+def _source(
+    spec: DatasetSpec, project_root: Path, code_folder: Path, text: Collection[str], source: str | None
+) -> pa.Table:
+    if spec.query is not None and source is None:
         return _queried(spec.query, project_root, code_folder)
-    if spec.load is None:
-        return read_source(spec.declaration.source or "", project_root, text)
+    if spec.load is None or source is not None:
+        return read_source(source or spec.declaration.source or "", project_root, text)
     return from_frame(_call(getattr(spec.load, "__name__", "source"), project_root, code_folder, spec.load))
 
 

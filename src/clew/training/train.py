@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -32,6 +34,8 @@ class Train:
         When each row happened, ``datetime64[us]`` in UTC.
     keys
         The key of each row.
+    files
+        By name the folders that the model declared; each is a version of its own, to be read only.
 
     Examples
     --------
@@ -48,6 +52,7 @@ class Train:
     keys: Array
     label_delay: Duration
     logged: list[Logged] = field(default_factory=list, repr=False)
+    files: Mapping[str, Path] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -92,7 +97,7 @@ class Train:
     def _rows(self, start: int, end: int) -> Train:
         rows = slice(start, end)
         parts = (self.y[rows], self.times[rows], self.keys[rows])
-        return Train(_slice_frame(self.X, start, end), *parts, self.label_delay, self.logged)
+        return Train(_slice_frame(self.X, start, end), *parts, self.label_delay, self.logged, self.files)
 
 
 def _moment(time: np.datetime64) -> datetime:

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clew.loop.commands import Command, ask, outcome
-from clew.loop.live.model import LiveStatus
+from clew.loop.live.surroundings import LiveStatus
 from clew.loop.live.system import Live
 from clew.loop.result import Event
 from clew.registry.routes import get_route, next_generation

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from clew.cli.kinds import GATE_SIGNS, look_of
 from clew.cli.report.intervals import interval_drawing
 from clew.cli.words import (
+    best_of,
     counted,
     day,
     effort,
@@ -138,10 +139,9 @@ def _check(check: GateCheck) -> dict[str, Any]:
 
 def _window(window: Window, told: Sequence[Policy], greater_is_better: bool) -> dict[str, Any]:
     cells = []
-    values = {policy: getattr(window, policy) for policy in told}
-    known = [value for value in values.values() if value is not None]
-    best = (max if greater_is_better else min)(known) if known else None
-    for policy, value in values.items():
+    values = [getattr(window, policy) for policy in told]
+    best = best_of(values, greater_is_better)
+    for policy, value, is_best in zip(told, values, best, strict=True):
         band = getattr(window, f"{policy}_band")
         between = "" if band.lower is None else f"{number(band.lower)} to {number(band.upper)}"
         cells.append(
@@ -149,7 +149,7 @@ def _window(window: Window, told: Sequence[Policy], greater_is_better: bool) -> 
                 "policy": policy,
                 "value": number(value),
                 "between": between,
-                "is_best": value is not None and value == best,
+                "is_best": is_best,
             }
         )
     return {"start": day(window.start), "n": f"{window.n:,}", "cells": cells, "version": window.version}

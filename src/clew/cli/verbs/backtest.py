@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clew.cli.commands import Explained, option
-from clew.cli.lived import hand_over, refuse_unwritable, report_option
+from clew.cli.lived import hand_over, refuse_unwritable_report, report_option
 from clew.cli.values import (
     Length,
     Moment,
@@ -76,7 +76,7 @@ def backtest(
     from clew.loop.backtest import BacktestOptions
     from clew.workspace import open_workspace
 
-    refuse_unwritable(report)
+    refuse_unwritable_report(report)
     options = BacktestOptions(start=start, end=end, window=window)
     with open_workspace(target, Path.cwd()) as workspace, progress_shown("Replaying") as on_progress:
         result = workspace.backtest(

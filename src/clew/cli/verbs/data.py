@@ -10,15 +10,23 @@ import click
 from clew.cli.commands import Explained, Verbs, option
 from clew.cli.terminal import answer
 from clew.cli.values import WHICH, json_option, limit_option, since_option
-from clew.cli.verbs import data_history
+from clew.cli.verbs import data_append, data_folders, data_history
 
 if TYPE_CHECKING:
-    from clew.entities import Snapshot
+    from clew.entities import FolderSnapshot, Snapshot
 
 
 @click.group("data", cls=Verbs, example="clew data list --dataset rides")
 def data() -> None:
-    """Look at snapshots of datasets, compare them, and get them back."""
+    """Look at snapshots of datasets, compare them, get them back; keep folders of files."""
+
+
+data.add_command(data_folders.add)
+data.add_command(data_folders.folder)
+
+
+data.add_command(data_append.append)
+data.add_command(data_append.schema)
 
 
 @data.command("list", cls=Explained, example="clew data list --dataset rides --since 30d")
@@ -27,15 +35,29 @@ def data() -> None:
 @limit_option
 @json_option
 def list_data(dataset: str | None, since: datetime | None, limit: int, as_json: bool) -> None:
-    """List snapshots of datasets, the newest first."""
+    """List snapshots of datasets, tables and folders of files, the newest first."""
     from clew import datasets
     from clew.cli.records import records_here
+    from clew.datasets.folders import list_folders
 
     with records_here() as records:
         snapshots = datasets.list_snapshots(records.store, dataset)
+        folders = list_folders(records.store, dataset)
     newer = [snapshot for snapshot in snapshots if since is None or snapshot.taken_at >= since]
     found = sorted(newer, key=lambda snapshot: snapshot.taken_at, reverse=True)[:limit]
-    answer(as_json, {"snapshots": found}, lambda: show_snapshots(found))
+    files = [folder for folder in folders if since is None or folder.taken_at >= since][:limit]
+    answer(as_json, {"snapshots": found, "folders": files}, lambda: show_all(found, files))
+
+
+def show_all(tables: list[Snapshot], folders: list[FolderSnapshot]) -> None:
+    from clew.cli.terminal import say
+
+    if tables or not folders:
+        show_snapshots(tables)
+    if tables and folders:
+        say()
+    if folders:
+        data_folders.show_folders(folders)
 
 
 def show_snapshots(found: list[Snapshot]) -> None:
@@ -74,14 +96,19 @@ def _day(moment: datetime | None) -> str:
 @option("--dataset", purpose=WHICH, help="Look in this dataset only.")
 @json_option
 def show_data(snapshot_id: str, dataset: str | None, as_json: bool) -> None:
-    """Show one snapshot: its columns, its rows and where it came from.
+    """Show one snapshot: its columns and rows, or its files, and where it came from.
 
     ID is the snapshot's id or its first letters; DATASET, DATASET@ID and DATASET@2026-03-01 do as well.
     """
     from clew import datasets
     from clew.cli.records import records_here
+    from clew.datasets.folders import folder_or_none
 
     with records_here() as records:
+        folder = folder_or_none(records.store, snapshot_id, dataset)
+        if folder is not None:
+            answer(as_json, {"folder": folder}, lambda: data_folders.show_folder(folder))
+            return
         snapshot = datasets.find_snapshot(records.store, snapshot_id, dataset)
     answer(as_json, {"snapshot": snapshot}, lambda: show_snapshot(snapshot))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clew.cli.commands import Explained, option
-from clew.cli.lived import refuse_unwritable, report_option, typed_command
+from clew.cli.lived import refuse_unwritable_report, report_option, typed_command
 from clew.cli.terminal import answer
 from clew.cli.values import WHICH, json_option, limit_option
 
@@ -55,7 +55,7 @@ def diff(then: str, now: str | None, limit: int, report: Path | None, as_json: b
     from clew.cli.terminal import say
     from clew.loop.data_diff import data_diff
 
-    refuse_unwritable(report)
+    refuse_unwritable_report(report)
     with records_here() as records:
         found = data_diff(records.store, *_both(records.store, then, now), limit=limit)
     place = None if report is None else report.resolve()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clew.cli.commands import Explained, option
+from clew.cli.outputs import refuse_unwritable
 from clew.cli.terminal import answer
 from clew.cli.values import json_option
 
@@ -39,9 +40,11 @@ def predict(model: str, data: str, out: Path, force: bool, as_json: bool) -> Non
     from clew.cli.people import actor_here
     from clew.cli.records import records_here
     from clew.errors import UsageError
+    from clew.loop.batch import KINDS
 
     if out.exists() and not force:
         raise UsageError(f"{out} exists and is not overwritten. Name another file, or add --force.")
+    refuse_unwritable(out, "--out", KINDS)
     with records_here() as records:
         result = records.predict_batch(model, data, out.resolve(), where=Path.cwd(), actor=actor_here())
     answer(as_json, result, lambda: _show(result))

@@ -34,10 +34,10 @@ def runs() -> None:
 @option(
     "--of",
     "work",
-    type=click.Choice(["try", "backtest", "reproduce", "all"]),
+    type=click.Choice(["try", "live", "backtest", "reproduce", "all"]),
     default="try",
     purpose=WHICH,
-    help="Only those of this kind of work; a backtest makes dozens.",
+    help="Only those of this kind of work: live is what clew up fitted; a backtest makes dozens.",
 )
 @option("--purpose", purpose=WHICH, help='Only those made for this, such as "blind refit".')
 @since_option
@@ -74,7 +74,9 @@ def show_runs(found: list[Run]) -> None:
     from clew.cli.words import lasting
 
     if not found:
-        say("No run fits what was asked for. Make one with: clew try")
+        say(
+            "No run fits what was asked for. Ask for all with: clew runs list --of all; or make one: clew try"
+        )
         return
     show_table(
         ["id", "model", "purpose", "status", "started", "rows", "took", "metrics"],

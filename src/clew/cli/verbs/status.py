@@ -11,7 +11,7 @@ import click
 
 from clew.cli.commands import Explained, option
 from clew.cli.elsewhere import ask_server, refuse_elsewhere, server_option
-from clew.cli.lived import hand_over, refuse_unwritable, report_option
+from clew.cli.lived import hand_over, refuse_unwritable_report, report_option
 from clew.cli.terminal import answer
 from clew.cli.values import Length, Moment, json_option, utc_now
 
@@ -77,7 +77,7 @@ def status(
     from clew.cli.records import records_here
     from clew.server.clock import system_now
 
-    refuse_unwritable(report)
+    refuse_unwritable_report(report)
     with records_here() as records, progress_shown("Reading") as on_progress:
         now = system_now(records.store, utc_now())
         result = records.lived(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -61,17 +62,30 @@ def _dry_run(command: F) -> F:
     )
 
 
+def _expected(command: F) -> F:
+    return option(
+        "--expected",
+        type=click.IntRange(1),
+        metavar="VERSION",
+        purpose=WHAT,
+        help="The champion that you saw: if it is another by now, nothing is done. By default the one that"
+        " there is when the command starts.",
+    )(command)
+
+
 @click.command("promote", cls=Explained, example='clew promote busy_hour 3 --reason "reviewed by hand"')
 @_dry_run
+@_expected
 @_shared
 @click.argument("version", metavar="[VERSION]", type=click.IntRange(1), required=False)
-def promote(model: str, version: int | None, **given: Any) -> None:
+def promote(model: str, version: int | None, expected: int | None, **given: Any) -> None:
     """Make a version the champion of its model.
 
     Without VERSION it is the candidate that is being rolled out, or the newest version. A rollout that runs
-    ends with it. A model that was retired comes back into service.
+    ends with it. A model that was retired comes back into service. Of two people who promote at once, the
+    second is refused and told who was first.
     """
-    _steer("promote", model, {"version": version}, **given)
+    _steer("promote", model, {"version": version, "expected": expected}, **given)
 
 
 @click.command("rollback", cls=Explained, example='clew rollback busy_hour --reason "too many complaints"')
@@ -83,14 +97,15 @@ def promote(model: str, version: int | None, **given: Any) -> None:
     purpose=WHAT,
     help="By default the one before; while a version is rolled out, the champion as it is.",
 )
+@_expected
 @_shared
-def rollback(model: str, to: int | None, **given: Any) -> None:
+def rollback(model: str, to: int | None, expected: int | None, **given: Any) -> None:
     """Go back to an earlier champion.
 
     While a version is being rolled out, that ends, and the champion stays. The version that is left does not
     come back unless a person promotes it.
     """
-    _steer("rollback", model, {"to": to}, **given)
+    _steer("rollback", model, {"to": to, "expected": expected}, **given)
 
 
 @click.command("pause", cls=Explained, example='clew pause busy_hour --reason "the source is being moved"')
@@ -152,15 +167,36 @@ def _steer(
     if server is not None:
         if dry_run:
             refuse_elsewhere(click.get_current_context(), server, "What would be done")
+        given = _champion_there(server, verb, model) | given
         _show(_executed_elsewhere(server, verb, model, given | {"reason": reason}, wait), as_json)
         return
     with records_here() as records:
+        given = _champion_here(records.store, verb, model) | given
         if dry_run:
             sentence = preview(records.store, verb, model, given)
             answer(as_json, {"would": sentence}, lambda: click.echo(f"{sentence}. Nothing was done."))
             return
         done = _executed(records.store, verb, model, given, reason, wait)
     _show(done, as_json)
+
+
+MOVING = ("promote", "rollback")
+"""Whoever gives these saw a champion: when it is another by the time they are done, somebody was faster."""
+
+
+def _champion_here(store: Store, verb: str, model: str) -> dict[str, Any]:
+    from clew.registry import aliases
+
+    return {"expected": aliases(store, model).get("champion")} if verb in MOVING else {}
+
+
+def _champion_there(server: str, verb: str, model: str) -> dict[str, Any]:
+    if verb not in MOVING:
+        return {}
+    known = ask_server(server, "GET", "/models", dict[str, Any])["models"]
+    champions = {each["deployment"]: each["aliases"].get("champion") for each in known}
+    seen = champions.get(model)
+    return {} if seen is None else {"expected": seen}
 
 
 def _executed(
@@ -210,5 +246,16 @@ def _show(done: Command, as_json: bool) -> None:
             f"{done.verb} stands as command {done.id}, and is done as soon as clew up runs and its loop is at"
             " rest. See: clew status"
         )
+    answer(as_json, done, lambda: click.echo(_sentence(done)))
+
+
+def _sentence(done: Command) -> str:
+    """What came of it; a model's name stays as it is, also where a sentence begins with it."""
     sentence = str(done.result.get("sentence", f"{done.verb} is done"))
-    answer(as_json, done, lambda: click.echo(f"{sentence[0].upper()}{sentence[1:]}."))
+    if not sentence.startswith(f"{done.deployment} "):
+        sentence = f"{sentence[0].upper()}{sentence[1:]}"
+    due = done.result.get("next_tick")
+    when = (
+        "" if due in (None, "None") else f", which is due at {datetime.fromisoformat(due):%Y-%m-%d %H:%M} UTC"
+    )
+    return f"{sentence}{when}."

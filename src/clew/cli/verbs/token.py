@@ -12,8 +12,10 @@ from clew.cli.values import json_option, utc_now
 
 if TYPE_CHECKING:
     from clew.server.tokens import TokenInfo
+    from clew.storage import Store
 
 WHAT = "What is done"
+_LATER = "A worker is busy and goes by it a little later; see: clew status"
 
 
 @click.group("token", cls=Verbs, example="clew token create ada")
@@ -69,6 +71,7 @@ def create_token(name: str, as_json: bool) -> None:
     with records_or_new() as records:
         now = system_now(records.store, utc_now())
         made = tokens.create_token(records.store, name, actor=actor_here(), now=now)
+        is_known = _wait_until_known(records.store)
 
     def show() -> None:
         click.echo(made)
@@ -76,8 +79,18 @@ def create_token(name: str, as_json: bool) -> None:
             f"That is the token of {name}; it is shown only now. Send it as: Authorization: Bearer TOKEN",
             err=True,
         )
+        if not is_known:
+            click.echo(_LATER, err=True)
 
     answer(as_json, {"name": name, "token": made}, show)
+
+
+def _wait_until_known(store: Store) -> bool:
+    """Workers of a running system hear of it within a moment; the command ends when they have."""
+    from clew.server import tokens
+    from clew.server.presence import running_up
+
+    return running_up(store) is None or tokens.wait_until_known(store)
 
 
 @token.command("revoke", cls=Explained, example="clew token revoke ci-deploy")
@@ -97,9 +110,12 @@ def revoke_token(name: str, dry_run: bool, as_json: bool) -> None:
     with records_here() as records:
         now = system_now(records.store, utc_now())
         revoked = tokens.revoke_token(records.store, name, actor=actor_here(), now=now, dry_run=dry_run)
+        is_known = dry_run or _wait_until_known(records.store)
     said = (
         f"would revoke the token of {name}, made {revoked.created_at:%Y-%m-%d %H:%M} UTC. Nothing was done."
         if dry_run
         else f"The token of {name} is revoked. Undo: clew token create {name}"
     )
+    if not is_known:
+        click.echo(_LATER, err=True)
     answer(as_json, {"token": revoked, "dry_run": dry_run}, lambda: click.echo(said))

@@ -99,9 +99,13 @@ def fact(value: Any) -> str:
     --------
     >>> fact({"rows": 1200, "at": "2026-11-23T19:35:19.904928+00:00", "package": "16403504" * 8})
     'rows 1200, at 2026-11-23 19:35, package 164035041640'
+    >>> fact({"city": None})
+    'city null'
     """
     if isinstance(value, dict):
         return ", ".join(f"{name} {fact(inner)}" for name, inner in value.items())
+    if value is None:
+        return "null"
     if isinstance(value, list | tuple):
         return ", ".join(map(fact, value))
     if isinstance(value, str):

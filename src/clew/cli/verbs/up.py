@@ -15,6 +15,7 @@ from clew.cli.values import Moment, json_option, target_argument
 if TYPE_CHECKING:
     from clew.server.supervisor import Ready, UpOptions
 
+MOST_URLS = 10
 WHERE, CLOCK = "Where it listens", "Its clock"
 
 
@@ -82,6 +83,13 @@ def _options(target: str | None, given: dict[str, Any]) -> UpOptions:
     return UpOptions(root=found.settings.root, store=found.settings.store, target=target, **chosen | given)
 
 
+def _where_to_ask(ready: Ready) -> str:
+    """A line for each model, as far as they fit on a screen."""
+    url, names = f"{ready.presence.url}/predict/", list(ready.models) or ["MODEL"]
+    shown = names if len(names) <= MOST_URLS else ["MODEL"]
+    return f"\n{'':<12} ".join(f"{url}{name}" for name in shown)
+
+
 class _Told:
     """Prints what happens: for people on stdout, for programs one document when everything is ready."""
 
@@ -117,11 +125,9 @@ class _Told:
     def _show(self, ready: Ready, file: Path, token: str | None) -> None:
         control = ready.presence.control_url
         clock = "real" if ready.clock == "real" else f"replay, at {ready.now:%Y-%m-%d %H:%M} UTC"
-        models = [
-            f"{name} version {n}" if n else f"{name} (out of service)" for name, n in ready.models.items()
-        ]
+        models = [f"{name} version {n}" if n else f"{name} (not live)" for name, n in ready.models.items()]
         lines = {
-            "predictions": f"{ready.presence.url}/predict/{next(iter(ready.models), 'MODEL')}",
+            "predictions": _where_to_ask(ready),
             "control": control,
             "token": "make one with: clew token create NAME",
             "clock": clock,

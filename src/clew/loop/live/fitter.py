@@ -69,7 +69,7 @@ class LiveFitter(Fitter):
             raise TrainingFailed(f"the table of {name} cannot be read: {error}") from error
         snapshot = self.workshop.snapshot
         assert snapshot is not None  # noqa: S101 - there is one from the first refresh on
-        self.thread = replace(self.thread, snapshot=snapshot)
+        self.thread = replace(self.thread, snapshot=snapshot, folders=self.workshop.folders)
         return is_new
 
     def fit(
@@ -99,7 +99,8 @@ class LiveFitter(Fitter):
     def _key(self, name: str, pieces: Pieces) -> str:
         # A moment that is lived again after a crash may see more rows than the first time: then its fit is
         # another run.
-        identity = f"{self.thread.snapshot.id}/{self.thread.code}/{pieces}"
+        inputs = "/".join([self.thread.snapshot.id, *(folder.id for folder in self.thread.folders)])
+        identity = f"{inputs}/{self.thread.code}/{pieces}"
         return f"{super()._key(name, pieces)}/{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
     # -- answers -----------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from clew.entities import (
     Run,
 )
 from clew.errors import NotFound, UsageError
+from clew.loop.acts import acts_of_people
 from clew.loop.history import as_time
 from clew.loop.live.answered import Answered, Ask, LogReader
 from clew.loop.measured import band_of, counts_of, rounded, staleness_of
@@ -52,9 +53,6 @@ from clew.tracking import get_run
 
 WINDOWS = ((timedelta(days=90), Duration(months=1)), (timedelta(days=21), Duration(exact=timedelta(weeks=1))))
 """A life at least so long is told by windows of this length; a shorter one by days."""
-
-SAID_BY_PEOPLE = ("pause", "resume", "retire", "retrain")
-"""What people ask for has no decision of the loop; the audit log tells of it."""
 
 
 NOBODY = Band(None, None, None)
@@ -259,16 +257,13 @@ def _events(store: Store, deployment: str, start: datetime, end: datetime) -> tu
     ]
     with store.read() as reader:
         rows = reader.find("decisions", {"deployment": deployment, "at": Where(">=", start)}, ["sequence"])
+        acts = acts_of_people(reader, deployment)
     decided = [
         Event(row["at"], row["kind"], row["sentence"], row["evidence"] or {})
         for row in rows
         if row["kind"] not in QUIET
     ]
-    said = [
-        Event(entry.at, entry.action, f"{entry.actor} says: {entry.action}: {entry.reason}")
-        for entry in reversed(audit_log(store, deployment, limit=None))
-        if entry.action in SAID_BY_PEOPLE and entry.at >= start
-    ]
+    said = [Event(act.at, act.kind, act.sentence, act.evidence) for act in acts if act.at >= start]
     return tuple(sorted((e for e in [*seen, *said, *decided] if e.time <= end), key=lambda event: event.time))
 
 

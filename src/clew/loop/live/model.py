@@ -6,14 +6,13 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, fields, replace
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 
-from clew.config import Settings
 from clew.datasets import feature_names, get_snapshot
 from clew.entities import Decision, Json, Param, Version
 from clew.errors import ClewError, Conflict, StoreBusy, UsageError
@@ -41,8 +40,9 @@ from clew.loop.history import History
 from clew.loop.live.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from clew.loop.live.fitter import LiveFitter
 from clew.loop.live.rows import LiveRows, matured_history
+from clew.loop.live.surroundings import LiveStatus, Surroundings
 from clew.loop.live.traffic import LiveTraffic
-from clew.loop.live.workshop import CapturedProject, Workshop
+from clew.loop.live.workshop import Workshop
 from clew.loop.live.world import LiveWorld
 from clew.loop.model_loop import ModelLoop
 from clew.loop.policy import Policy, metric_of
@@ -52,8 +52,6 @@ from clew.loop.result import Event
 from clew.loop.standing import FittedModel
 from clew.registry import aliases, ensure_deployment, get_version, list_versions, move_alias, record_audit
 from clew.registry.routes import get_route
-from clew.serving.doorbell import Doorbell
-from clew.storage import Store
 from clew.tracking import capture_environment, this_owner
 from clew.training import Described
 
@@ -70,35 +68,6 @@ GO_ON_AGAIN = timedelta(minutes=10)
 
 ROLLOUT_LOOK = timedelta(minutes=1)
 """How often a rollout's requests are looked at between ticks, so that a fault does not wait for the next."""
-
-
-@dataclass(frozen=True, slots=True)
-class LiveStatus:
-    """Where a running model stands, over its `n` newest matured rows; `value` is None when there are none."""
-
-    deployment: str
-    metric: str
-    value: float | None
-    n: int
-    version: int | None
-    stage: str
-    status: str
-    next_tick: datetime | None
-    sentence: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the loops of one system share."""
-
-    store: Store
-    settings: Settings
-    project: CapturedProject
-    doorbell: Doorbell
-    slot: AbstractContextManager[Any]
-    clock: Callable[[], datetime]
-    on_event: Callable[[str, Event], None]
-    seed: int = 0
 
 
 class LiveModel:
@@ -314,6 +283,7 @@ class LiveModel:
             params=self._params,
             seed=around.seed,
             owner=this_owner(),
+            folders=self._workshop.folders,
         )
         prefix = f"live/{self.deployment}"
         metric = metric_of(declaration)
@@ -381,7 +351,7 @@ class LiveModel:
 
     def _go_on(self, checkpoint: Checkpoint, now: datetime) -> None:
         state, declaration = checkpoint.state, self._described.model
-        self._workshop.use(get_snapshot(self._around.store, state["snapshot"]))
+        self._workshop.use(get_snapshot(self._around.store, state["snapshot"]), now)
         rows = LiveRows.restored(state["rows"] | {"declaration": declaration})
         self._assemble(rows, state["snapshot"])
         self._fitter.restore(state["fitter"])

@@ -13,7 +13,9 @@ from typing import TypeVar
 from clew.config import BudgetSettings
 from clew.entities import Param
 from clew.loop.live.checkpoints import all_positions
-from clew.loop.live.model import LiveModel, LiveStatus, Surroundings
+from clew.loop.live.declared import note_declarations
+from clew.loop.live.model import LiveModel
+from clew.loop.live.surroundings import LiveStatus, Surroundings
 from clew.registry import audit_log, record_audit
 from clew.storage import Compaction, Store, compact
 from clew.tracking import fail_lost_runs
@@ -37,6 +39,8 @@ class Live:
             for described in around.project.described
         ]
         self._store, self._clock, self._limits = around.store, around.clock, around.settings.budget
+        self._declared = [described.model for described in around.project.described]
+        self._on_event = around.on_event
         self._threads = ThreadPoolExecutor(max(1, len(self._models)), thread_name_prefix="clew loop")
         self._advancing = threading.Lock()
 
@@ -44,6 +48,7 @@ class Live:
         """Go live: models that lived before go on, the others get their first champions."""
         fail_lost_runs(self._store, "live/", self._clock())
         note_limits(self._store, self._limits, now)
+        note_declarations(self._store, self._declared, now, self._on_event)
         self._each(lambda model: model.start(now))
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from clew.datasets import list_datasets, prepare, read_rows, take_snapshot
-from clew.entities import ModelDeclaration, RowRange, Snapshot
+from clew.entities import FolderSnapshot, ModelDeclaration, RowRange, Snapshot
+from clew.loop.folders import by_name, folders_of_model
 from clew.loop.live.rows import positions_of
 from clew.registry import fetch_package
 from clew.storage import Store
@@ -51,7 +52,8 @@ class Workshop:
         self.rows: pa.Table | None = None
         self._places: dict[Any, int] = {}
         self._read: tuple[Any, datetime] | None = None
-        self._children = ExitStack()
+        self._children, self._held = ExitStack(), ExitStack()
+        self._laid: Mapping[FolderSnapshot, Path] = {}
         self._packages: Path | None = None
         self._child: Child | None = None
         self._checker: Child | None = None
@@ -99,7 +101,9 @@ class Workshop:
 
     def _use(self, child: Child) -> None:
         if self.rows is not None and self.snapshot is not None:
-            child.use(self.rows, self.declaration, self.described.file, self.snapshot.columns)
+            child.use(
+                self.rows, self.declaration, self.described.file, self.snapshot.columns, by_name(self._laid)
+            )
 
     @property
     def variables(self) -> dict[str, str]:
@@ -111,11 +115,17 @@ class Workshop:
             return True
         if time.monotonic() - self._used_at < idle_seconds:
             return False
-        self.close()
+        self._end_children()
         return True
 
     def close(self) -> None:
-        """End the children; they start again when they are needed."""
+        """End the children, and let go of the folders that lie there for them."""
+        self._end_children()
+        self._held.close()
+        self._laid = {}
+
+    def _end_children(self) -> None:
+        """They start again when they are needed."""
         self._child = self._checker = self._packages = None
         self._children.close()
 
@@ -145,13 +155,29 @@ class Workshop:
         table = self.child.table(self.described.file, dataset.name, text)
         snapshot = self._snapshot(table, now)
         self._read = (stamp, now)
-        if self.snapshot is not None and self.snapshot.id == snapshot.id:
+        before = self.folders
+        self._lay_out(now)
+        if self.snapshot is not None and self.snapshot.id == snapshot.id and self.folders == before:
             return False
-        self.use(snapshot)
+        self.use(snapshot, now)
         return True
 
-    def use(self, snapshot: Snapshot) -> None:
+    @property
+    def folders(self) -> tuple[FolderSnapshot, ...]:
+        """The versions of folders that fits learn from."""
+        return tuple(self._laid)
+
+    def _lay_out(self, now: datetime) -> None:
+        """Have the folders that the model declares as they are now."""
+        held = ExitStack()
+        laid = held.enter_context(folders_of_model(self.store, self.declaration, self._project.root, now))
+        self._held.close()
+        self._held, self._laid = held, laid
+
+    def use(self, snapshot: Snapshot, now: datetime) -> None:
         """Let the fits to come learn from this snapshot."""
+        if not self._laid:
+            self._lay_out(now)
         self.snapshot, self.rows = snapshot, read_rows(self.store, snapshot)
         keys = self.rows.column(self.declaration.dataset.key).to_pylist()
         self._places = {key: place for place, key in enumerate(keys)}
@@ -172,7 +198,8 @@ class Workshop:
             completed = self._complete(rows)
             table = table if completed is rows else completed
         source = dataset.source or "a function"
-        return take_snapshot(self.store, dataset, table, source=source, code=code, now=now)
+        at_hand = (self.snapshot, self.rows) if self.snapshot is not None and self.rows is not None else None
+        return take_snapshot(self.store, dataset, table, source=source, code=code, now=now, at_hand=at_hand)
 
     def _stamp(self) -> Any:
         """What changes when the source's files do; None where only reading it can tell."""
