@@ -27,7 +27,7 @@ from clew.loop.fitter import Fitter
 from clew.loop.result import BacktestResult
 from clew.loop.standing import FittedModel, Pieces
 from clew.registry import Predictions
-from clew.training import Fit
+from clew.training import Fit, Listener
 from clew.workspace import Workspace, open_workspace
 
 GOAL = 1.5
@@ -75,9 +75,9 @@ def recorded(work: Work) -> Iterator[None]:
     """Note every fit and prediction that a backtest asks its child for."""
     fit, predictions = Fitter._fit_in_child, Fitter.predictions
 
-    def noted_fit(self: Fitter, name: str, pieces: Pieces) -> Fit:
+    def noted_fit(self: Fitter, name: str, pieces: Pieces, listener: Listener | None = None) -> Fit:
         work.append((name, pieces))
-        return fit(self, name, pieces)
+        return fit(self, name, pieces, listener)
 
     def noted_predictions(self: Fitter, model: FittedModel, start: int, end: int) -> Predictions:
         work.append((model.name, start, end))

@@ -126,6 +126,25 @@ class NotificationSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackingSettings:
+    """What ``train.artifact`` may keep with a run.
+
+    Attributes
+    ----------
+    max_artifact_bytes
+        A larger file is refused (default 100,000,000).
+    max_run_artifact_bytes
+        All files of a run together have at most this size (default 1,000,000,000).
+    max_run_artifacts
+        A run has at most this many files (default 1,000).
+    """
+
+    max_artifact_bytes: int = 100_000_000
+    max_run_artifact_bytes: int = 1_000_000_000
+    max_run_artifacts: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that belongs to the place where a project runs.
 
@@ -150,6 +169,10 @@ class Settings:
     connections
         Databases that `clew.sql` reads, by name: ``[connections]`` with ``warehouse = "$WAREHOUSE_URL"``. A
         SQLite file is ``sqlite:///shop.db``, from the project's folder.
+    tracking
+        What ``train.artifact`` may keep with a run.
+    allow_pickle
+        Whether ``clew models import`` may read pickle files, which can run any code (default false).
     params
         Hyperparameters by model: ``[params.busy_hour]`` with ``num_leaves = 63``.
     """
@@ -163,6 +186,8 @@ class Settings:
     serving: ServingSettings = field(default_factory=ServingSettings)
     notifications: NotificationSettings = field(default_factory=NotificationSettings)
     connections: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
+    allow_pickle: bool = False
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -215,6 +240,8 @@ def load_settings(start: Path, environment: Mapping[str, str] | None = None) -> 
         serving=_serving(_section(resolved, "serving", ServingSettings)),
         notifications=_notifications(_section(resolved, "notifications", NotificationSettings), root),
         connections=_connections(resolved.get("connections", {})),
+        tracking=_tracking(_section(resolved, "tracking", TrackingSettings)),
+        allow_pickle=_typed(resolved.get("allow_pickle", False), bool, "allow_pickle"),
         params=_params(resolved.get("params", {})),
     )
 
@@ -290,6 +317,13 @@ def _budget(section: dict[str, Any]) -> BudgetSettings:
                 f"{PROJECT_FILE}: budget.{name} is {value}, but it must be above zero and finite."
             )
     return BudgetSettings(**section)
+
+
+def _tracking(section: dict[str, Any]) -> TrackingSettings:
+    for name, value in section.items():
+        if _typed(value, int, f"tracking.{name}") < 0:
+            raise SettingsError(f"{PROJECT_FILE}: tracking.{name} is {value}, but it must not be negative.")
+    return TrackingSettings(**section)
 
 
 def _serving(section: dict[str, Any]) -> ServingSettings:

@@ -383,6 +383,7 @@ class Run:
     """One execution of a training function. `key` is what makes repeating it idempotent.
 
     `rows` are runs of rows of the snapshot, in order: one, or more when some between were left out.
+    `intervals` holds the 95 % interval of those metrics that have one.
     """
 
     id: str
@@ -405,6 +406,7 @@ class Run:
     error: str | None = None
     seconds: float | None = None
     peak_memory_bytes: int | None = None
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 # -- registry ----------------------------------------------------------------------------------------

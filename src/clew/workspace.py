@@ -6,7 +6,6 @@ what the command line and the server call.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,6 @@ from typing import Any, Literal, TypeAlias, get_args
 import msgspec
 import pyarrow as pa
 
-import clew
 from clew.config import ProjectTarget, Settings, load_settings, resolve_target
 from clew.datasets import (
     feature_names,
@@ -31,13 +29,17 @@ from clew.datasets import (
     take_snapshot,
     to_frame,
 )
-from clew.entities import Duration, ModelDeclaration, Param, Run, Snapshot, Version
+from clew.entities import Duration, Run, Snapshot, Version
 from clew.errors import NotFound, PackageError, ProjectError, UsageError, did_you_mean
+from clew.loop.adoption import Adoption, adopt, asked_of, features_of, located
 from clew.loop.appending import Appended, append_file
 from clew.loop.backtest import BacktestOptions, backtest
 from clew.loop.batch import BatchResult, batch_destinations, predict_batch
-from clew.loop.fitter import Fitter, Thread
+from clew.loop.columns import ColumnsReport, keep_report, weigh_columns
+from clew.loop.fitter import Fitter, Thread, identity_of
 from clew.loop.folders import by_name, folders_of_model
+from clew.loop.grid import GridResult, best_of, grid_result, measure_grid
+from clew.loop.held_out import read_held_out
 from clew.loop.history import History
 from clew.loop.jobs import Job, handed_back, open_job, record, restarted
 from clew.loop.live.lived import lived
@@ -59,13 +61,16 @@ from clew.loop.result import (
     TryResult,
 )
 from clew.loop.run_change import RunChange, run_change
-from clew.loop.served_model import ServedModel
+from clew.loop.served_model import ElsewhereModel, ServedModel
+from clew.loop.targets import chosen, params_of, refuse_params_of_nobody
 from clew.loop.trace import touched, trace, version_name
 from clew.loop.trial import Trial, try_result
+from clew.loop.variants import Ground, prepare_ground
 from clew.loop.why import why
-from clew.registry import LoadedModel, Predictions, fetch_package, get_version, load_package
-from clew.registry.package_checks import needs_code, read_own
+from clew.registry import LoadedModel, Predictions, Signature, fetch_package, get_version, load_package
+from clew.registry.package_checks import needs_code, read_own, version_changes
 from clew.serving.doorbell import RUN_FOLDER, Doorbell
+from clew.serving.upgrades import python_for
 from clew.storage import Store, open_store
 from clew.tracking import (
     CodeTree,
@@ -74,13 +79,14 @@ from clew.tracking import (
     fetch_code,
     get_environment,
     get_run,
+    keep_environment,
     make_environment,
     materialise_code,
     this_owner,
 )
 from clew.tracking.children import variables_of_children
 from clew.tracking.sources import declared_sources, guessed_sources
-from clew.training import Child, Described
+from clew.training import ArtifactLimits, Child, Described
 
 Clock = Callable[[], datetime]
 SnapshotFrame: TypeAlias = Literal["pandas", "polars", "pyarrow", "duckdb", "paths"]
@@ -129,18 +135,78 @@ class Workspace:
         """
         report = on_progress or _ignore
         with self._prepared(params or {}, seed, report) as prepared:
-            fitter, identity = self._fitter(prepared, "try")
-            key = f"try/{identity}"
+            return self._tried(prepared, again, report)
+
+    def _tried(self, prepared: Prepared, again: bool, on_progress: OnProgress) -> TryResult:
+        fitter, identity = self._fitter(prepared, "try")
+        key = f"try/{identity}"
+        job = self._job(key, "try", prepared.described.model.name, "train")
+        if job.is_over and again:
+            key = f"{key}/{self._next_attempt(key)}"
+            fitter = fitter.keyed(key)
             job = self._job(key, "try", prepared.described.model.name, "train")
-            if job.is_over and again:
-                key = f"{key}/{self._next_attempt(key)}"
-                fitter = fitter.keyed(key)
-                job = self._job(key, "try", prepared.described.model.name, "train")
-            is_new = not job.is_over
-            trial = Trial(fitter, prepared.checker, n_models=prepared.n_models, on_progress=report)
-            with handed_back(self.store, job, this_owner()):
-                job = trial.run(job, self._clock())
-            return try_result(fitter, job, is_new=is_new)
+        is_new = not job.is_over
+        trial = Trial(fitter, prepared.checker, n_models=prepared.n_models, on_progress=on_progress)
+        with handed_back(self.store, job, this_owner()):
+            job = trial.run(job, self._clock())
+        return try_result(fitter, job, is_new=is_new)
+
+    def try_grid(
+        self,
+        grid: Mapping[str, Sequence[Any]],
+        *,
+        params: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        jobs: int = 1,
+        again: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> GridResult:
+        """Measure every combination of the values in `grid` on the same held-out rows, and try the best.
+
+        `jobs` are fitted at a time. Combinations that were measured before are read back.
+        """
+        report = on_progress or _ignore
+        with self._prepared(params or {}, seed, report) as prepared, ExitStack() as stack:
+            thread = prepared.thread
+            params_of(
+                self.settings, prepared.described.model, {name: values[0] for name, values in grid.items()}
+            )
+            ground = self._ground(stack, prepared)
+            children = self._children(stack, prepared, jobs)
+            measured = measure_grid(ground, grid, thread.params, children, report)
+            best = replace(prepared, thread=replace(thread, params=best_of(measured).variant.params))
+            tried = self._tried(best, again, report)
+            return grid_result(ground, grid, measured, tried)
+
+    def weigh_columns(
+        self, tried: TryResult, *, jobs: int = 1, on_progress: OnProgress | None = None
+    ) -> ColumnsReport:
+        """Say what each column is worth to a model that was tried just now, and keep that with its run."""
+        report, run = on_progress or _ignore, tried.run
+        with self._prepared({}, run.seed, report) as prepared, ExitStack() as stack:
+            prepared = replace(prepared, thread=replace(prepared.thread, params=run.params))
+            ground = self._ground(stack, prepared)
+            children = self._children(stack, prepared, jobs)
+            # The table may have grown since then: losses on other rows say nothing here.
+            is_same = (ground.thread.snapshot.id, ground.thread.code) == (run.snapshot, run.code)
+            whole = read_held_out(self.store, run) if is_same else None
+            found = weigh_columns(ground, whole, children, report)
+            keep_report(self.store, run, found, self._clock())
+            return found
+
+    def _ground(self, stack: ExitStack, prepared: Prepared) -> Ground:
+        """What variants of a model share; its rows lie in a file that every child maps."""
+        folder = stack.enter_context(self.store.scratch("variants"))
+        file = prepared.described.file
+        return prepare_ground(self.store, prepared.history, prepared.thread, file, folder, self._clock)
+
+    def _children(self, stack: ExitStack, prepared: Prepared, n: int) -> list[Child]:
+        """So many children; the two that are there are the first."""
+        children = [prepared.child, prepared.checker][:n]
+        while len(children) < n:
+            folder = stack.enter_context(self.store.scratch("variant"))
+            children.append(stack.enter_context(self._start(prepared.child.code_folder, folder)))
+        return children
 
     def backtest(
         self,
@@ -184,7 +250,9 @@ class Workspace:
         with ExitStack() as stack:
             child, tree, described = stack.enter_context(self._child(_ignore))
             child.close()  # each model's workshop starts its own when it needs one
-            project = CapturedProject(self.settings.root, tree.id, child.code_folder, tuple(described))
+            project = CapturedProject(
+                self.settings.root, tree.id, child.code_folder, tuple(described), self._artifact_limits
+            )
             around = Surroundings(
                 store=self.store,
                 settings=self.settings,
@@ -194,13 +262,16 @@ class Workspace:
                 clock=self._clock,
                 on_event=on_event,
             )
-            params = {each.model.name: self._params(each.model, {}) for each in described}
+            params = {each.model.name: params_of(self.settings, each.model, {}) for each in described}
             yield stack.enter_context(Live(around, params))
 
     # -- answers ---------------------------------------------------------------------------------------
 
-    def load_model(self, name: str, *, allow_code: bool = False) -> LoadedModel:
-        """A version as a model in this process; see `load`."""
+    def load_model(self, name: str, *, allow_code: bool = False) -> LoadedModel | ElsewhereModel:
+        """A version as a model in this process; see `load`.
+
+        One that answers otherwise with what is installed here answers from its recorded environment.
+        """
         version = self._version(name)
         folder = self.store.folder / "packages" / version.package
         folder.parent.mkdir(mode=0o700, exist_ok=True)
@@ -210,8 +281,13 @@ class Workspace:
                 f"{version.name} needs the project's own code to predict, and brings it in only when"
                 f" it may: clew.load({name!r}, allow_code=True)"
             )
-        code = self._code_of(version, self.store.folder / "code") if allow_code else None
-        return load_package(folder, code_folder=code, expected_digest=version.package)
+        is_upgraded = bool(version_changes(folder))
+        code = self._code_of(version, self.store.folder / "code") if allow_code or is_upgraded else None
+        if code and python_for(self.store, version, folder, code, self.settings.root, self._clock()):
+            running = ExitStack()
+            answer = self._answering(running, version)
+            return ElsewhereModel(Signature.from_json(read_own(folder)["signature"]), answer, running)
+        return load_package(folder, code_folder=code if allow_code else None, expected_digest=version.package)
 
     def append(self, dataset: str, file: str, *, where: Path, actor: str, is_dry: bool = False) -> Appended:
         """Add the rows of a file, named from `where`: see `clew.loop.appending.append_file`."""
@@ -255,8 +331,10 @@ class Workspace:
         folder = stack.enter_context(self.store.scratch("answering"))
         fetch_package(self.store, version.package, folder / "package")
         code = self._code_of(version, folder / "code")
-        child = stack.enter_context(Child.start(code, self.settings.root, folder))
-        held = child.load(folder / "package", expected_digest=version.package)
+        place, root = folder / "package", self.settings.root
+        python = python_for(self.store, version, place, code, root, self._clock())
+        child = stack.enter_context(Child.start(code, root, folder, python=python))
+        held = child.load(place, expected_digest=version.package)
         return lambda rows: child.predict(held, rows)
 
     def _version(self, name: str) -> Version:
@@ -268,6 +346,9 @@ class Workspace:
 
     def _code_of(self, version: Version, folder: Path) -> Path:
         run = get_run(self.store, version.run)
+        if not run.code:  # made elsewhere, and without need of code
+            (folder / "none").mkdir(parents=True, exist_ok=True)
+            return folder / "none"
         fetch_code(self.store, run.code, folder / run.code)
         return folder / run.code
 
@@ -296,6 +377,7 @@ class Workspace:
             original,
             root=self.settings.root,
             python=None if is_here else self._recorded_python(original.run, report),
+            artifact_limits=self._artifact_limits,
             clock=self._clock,
             on_progress=report,
         )
@@ -309,6 +391,67 @@ class Workspace:
         n_packages = len(recorded["packages"])
         on_progress(Progress(0.0, sentence=f"making the recorded environment of {n_packages} packages"))
         return make_environment(self.store.folder / "environments", recorded)
+
+    def import_model(
+        self,
+        name: str,
+        source: str,
+        *,
+        where: Path,
+        example: str | None = None,
+        data: str | None = None,
+        label: str | None = None,
+        actor: str,
+        reason: str,
+    ) -> Adoption:
+        """Make a model from elsewhere version 1 and champion of `name`: see `clew.loop.adoption.adopt`.
+
+        Parameters
+        ----------
+        source
+            A file, a folder in MLflow's format (``mlflow:FOLDER``), or one of its registry
+            (``mlflow:models:/churn/7``); relative to `where`.
+        example, data
+            Files of rows: which columns the model takes, and what its reference profile counts. By default
+            both are the dataset's, where the project declares the model.
+        label
+            The label's column in these files, for a model that is not declared.
+        """
+        with ExitStack() as stack:
+            path = located(source, where, stack.enter_context(self.store.scratch("source")))
+            child, code, described = self._adopting(stack, name)
+            files = [each for each in (example or data, data or example) if each is not None]
+            tables = [read_source(each, where) for each in files]
+            if described is not None and not tables:
+                dataset = described.model.dataset
+                tables = [child.table(described.file, dataset.name, self._text_columns(dataset.name))]
+            declaration = None if described is None else described.model
+            asked = asked_of(declaration, tables, label) | {"allow_pickle": self.settings.allow_pickle}
+            return adopt(
+                self.store,
+                child,
+                name,
+                path,
+                source=source,
+                declaration=declaration,
+                asked=asked,
+                tables=[features_of(table, declaration) for table in tables],
+                code=code,
+                environment=keep_environment(self.store, child.environment(), now=self._clock()),
+                actor=actor,
+                reason=reason,
+                now=self._clock(),
+            )
+
+    def _adopting(self, stack: ExitStack, name: str) -> tuple[Child, str, Described | None]:
+        """A child that can read a model made elsewhere, the code it may need, and what declares the model."""
+        if self._target is not None:
+            child, tree, described = stack.enter_context(self._child(_ignore))
+            found = next((each for each in described if each.model.name == name), None)
+            is_needed = found is not None and found.model.allow_code
+            return child, tree.id if is_needed else "", found
+        folder = stack.enter_context(self.store.scratch("code"))
+        return stack.enter_context(Child.start(folder, self.settings.root, folder)), "", None
 
     # -- records ---------------------------------------------------------------------------------------
 
@@ -364,12 +507,12 @@ class Workspace:
     def _prepared(self, params: Mapping[str, Any], seed: int, on_progress: OnProgress) -> Iterator[Prepared]:
         with ExitStack() as stack:
             child, tree, models = stack.enter_context(self._child(on_progress))
-            self._refuse_params_of_nobody(models)
-            described = _chosen(models, self._target.model if self._target else None)
+            refuse_params_of_nobody(self._target, models)
+            described = chosen(models, self._target.model if self._target else None)
             declaration = described.model
             on_progress(Progress(0.0, sentence=f"reading {declaration.dataset.name}"))
             scratch = stack.enter_context(self.store.scratch("checker"))
-            checker = stack.enter_context(Child.start(child.code_folder, self.settings.root, scratch))
+            checker = stack.enter_context(self._start(child.code_folder, scratch))
             # It imports the project's libraries, which takes seconds, while the table is read.
             warming = stack.enter_context(ThreadPoolExecutor(1)).submit(checker.describe, [described.file])
             snapshot = self._snapshot(child, described, tree.id)
@@ -386,7 +529,7 @@ class Workspace:
                 snapshot=snapshot,
                 code=tree.id,
                 environment=capture_environment(self.store, now=self._clock(), variables=child.variables),
-                params=self._params(declaration, params),
+                params=params_of(self.settings, declaration, params),
                 seed=seed,
                 owner=this_owner(),
                 folders=tuple(laid),
@@ -434,7 +577,7 @@ class Workspace:
         )
         folder = stack.enter_context(self.store.scratch("code"))
         materialise_code(self.store, tree.id, folder / "code")
-        child = stack.enter_context(Child.start(folder / "code", self.settings.root, folder))
+        child = stack.enter_context(self._start(folder / "code", folder))
         return child, tree
 
     def _connected_files(self) -> set[str]:
@@ -442,6 +585,16 @@ class Workspace:
         urls = self.settings.connections.values()
         paths = [url.partition("?")[0].partition("///") for url in urls if url.startswith("sqlite:///")]
         return {path for _, _, path in paths}
+
+    def _start(self, code: Path, scratch: Path) -> Child:
+        return Child.start(code, self.settings.root, scratch, artifact_limits=self._artifact_limits)
+
+    @property
+    def _artifact_limits(self) -> ArtifactLimits:
+        limits = self.settings.tracking
+        return ArtifactLimits(
+            limits.max_artifact_bytes, limits.max_run_artifact_bytes, limits.max_run_artifacts
+        )
 
     def _known_sources(self) -> set[str]:
         with self.store.read() as reader:
@@ -454,48 +607,9 @@ class Workspace:
         known = [each for each in list_datasets(self.store) if each.name == dataset]
         return [column.name for each in known for column in each.columns if column.type == "string"]
 
-    def _params(self, declaration: ModelDeclaration, given: Mapping[str, Any]) -> dict[str, Param]:
-        """Every hyperparameter with its value and where that came from."""
-        chosen = {name: Param(value, "default") for name, value in declaration.params.items()}
-        from_file = self.settings.params.get(declaration.name, {})
-        for source, values in (("clew.toml", from_file), ("command line", given)):
-            for name, value in values.items():
-                if name not in chosen:
-                    raise UsageError(
-                        f"{declaration.name} has no hyperparameter {name!r} ({source})."
-                        f" {did_you_mean(name, chosen)}"
-                    )
-                chosen[name] = Param(value, source)  # type: ignore[arg-type]
-        return chosen
-
-    def _refuse_params_of_nobody(self, models: Sequence[Described]) -> None:
-        """A misspelled ``[params.…]`` would silently leave the defaults."""
-        listed = self.settings.models
-        if self._target is None or not listed or not set(listed) <= set(self._target.files):
-            return  # of a file that was not asked for nobody knows the models
-        names = [described.model.name for described in models]
-        for name in self.settings.params:
-            if name not in names:
-                raise UsageError(
-                    f"clew.toml has hyperparameters for {name!r}, but the project declares no such model."
-                    f" {did_you_mean(name, names)}"
-                )
-
     def _fitter(self, prepared: Prepared, kind: str, *more: Any) -> tuple[Fitter, str]:
-        thread = prepared.thread
-        declaration = prepared.described.model
-        facts = [
-            clew.__version__,
-            msgspec.to_builtins(declaration),
-            thread.snapshot.id,
-            thread.code,
-            thread.environment,
-            {name: param.value for name, param in thread.params.items()},
-            thread.seed,
-            [folder.id for folder in thread.folders],
-            *more,
-        ]
-        identity = hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()[:16]
+        thread, declaration = prepared.thread, prepared.described.model
+        identity = identity_of(declaration, thread, *more)
         prefix = f"{kind}/{identity}"
         metric = metric_of(declaration)
         fitter = Fitter(self.store, prepared.child, prepared.history, thread, metric, prefix, self._clock)
@@ -515,20 +629,6 @@ class Workspace:
 
 def _ignore(_: Progress) -> None:
     """Progress that nobody watches."""
-
-
-def _chosen(models: Sequence[Described], name: str | None) -> Described:
-    by_name = {described.model.name: described for described in models}
-    if name is not None and name in by_name:
-        return by_name[name]
-    if name is not None:
-        raise ProjectError(f"The project declares no model {name!r}. {did_you_mean(name, by_name)}")
-    if len(models) > 1:
-        raise ProjectError(
-            f"The project declares {len(models)} models: {', '.join(by_name)}. Name one, such as:"
-            f" {models[0].file}:{models[0].model.name}"
-        )
-    return models[0]
 
 
 @contextmanager

@@ -209,6 +209,28 @@ def test_fingerprints_that_meet_are_told_apart_by_their_keys(
     assert snap(store, coded_rides(0, 68_000)).n_rows == 68_000
 
 
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_fingerprints_that_were_lost_or_damaged_are_made_again(
+    settings: Settings, store: Store, is_lost: bool
+) -> None:
+    first = snap(store, coded_rides(0, 66_000))
+    assert first.keys is not None
+    [run] = first.keys.runs
+    file = store.objects.path(run.object_digest)
+    file.chmod(0o600)
+    if is_lost:
+        file.unlink()
+    else:
+        file.write_bytes(b"damaged")
+    assert append(store, coded_rides(66_000, 100)).n_rows == 66_100
+    with pytest.raises(DataError, match="keys that are there already"):
+        append(store, coded_rides(65_000, 1))
+    grown = append(store, coded_rides(66_100, 100))
+    assert grown.keys is not None
+    assert sum(run.n_keys for run in grown.keys.runs) == 66_200
+    assert snap(store, coded_rides(0, 67_000)).n_rows == 67_000
+
+
 def test_a_whole_table_that_grew_is_known_again_and_its_new_keys_are_checked(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,10 +8,11 @@ import pytest
 from clew.entities import RowRange, Run
 from clew.errors import ClewError, TrainingFailed
 from clew.loop.fitter import SERVING_ROWS, Fitter, row_losses
+from clew.loop.held_out import Rehearsed
 from clew.loop.standing import FittedModel
 from clew.registry import Predictions
 from clew.stats.metrics import metric_named
-from clew.tracking import get_run, list_runs, read_metrics
+from clew.tracking import get_run, list_runs, read_artifact, read_metrics
 from tests.loop.bikes import Bench
 
 
@@ -69,17 +70,20 @@ def test_work_with_another_prefix_has_runs_of_its_own(shared: Bench) -> None:
 def test_a_rehearsal_by_a_twin_belongs_to_the_run_of_its_fit(shared: Bench) -> None:
     fitter, seen = shared.fitter("rehearsed", 220), list[FittedModel]()
 
-    def rehearse(run: Run) -> dict[str, float]:
+    def rehearse(run: Run) -> Rehearsed:
         assert run.status == "running"
         seen.append(fitter.twin(run, ((0, 60),), 100))
-        return {"accuracy": 1 - float(fitter.scored(seen[0], 100, 200).raw.mean())}
+        accuracy = 1 - float(fitter.scored(seen[0], 100, 200).raw.mean())
+        return Rehearsed({"accuracy": accuracy, "n": 3.0}, {"accuracy": (0.7, 0.9)}, {"twin.txt": b"100"})
 
     n_runs = len(list_runs(shared.store))
     fit = fitter.fit("with a twin", ((0, 200),), 250, rehearse)
     assert len(list_runs(shared.store)) == n_runs + 1
     assert (seen[0].run, seen[0].n_rows) == (fit.run, 60)
     run = get_run(shared.store, fit.run)
-    assert run.metrics["n"] == 200
+    assert run.metrics["n"] == 3, "what the function logs under the same name does not count"
+    assert run.intervals == {"accuracy": (0.7, 0.9)}
+    assert read_artifact(shared.store, run.id, "twin.txt") == b"100"
     assert run.metrics["accuracy"] == pytest.approx(0.85, abs=0.1)
 
 

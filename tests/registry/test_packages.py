@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 
 from clew.errors import MissingExtra, PackageError
 from clew.registry import PackageInfo, Signature, load_package, package_digest, save_package, wrap_model
-from clew.registry.packages import version_changes
+from clew.registry.package_checks import version_changes
 from tests.registry.elsewhere import change_own, run_python
 from tests.registry.rides import busy, encoder, pipeline, rides, signature_of
 

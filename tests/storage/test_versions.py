@@ -15,6 +15,7 @@ from clew import __version__
 from clew.config import Settings
 from clew.errors import StoreError, StoreTooNew
 from clew.storage import Database, Store, open_store
+from clew.storage.run_values import ValueCondition, search_runs
 from clew.storage.tables import STORE_VERSION, metadata
 from clew.storage.versions import MIGRATIONS, bring_up_to_date, run_migrations
 from tests.storage.conftest import NOW
@@ -121,6 +122,34 @@ def test_snapshots_of_a_store_of_version_2_are_there_after_its_migration(any_sto
     assert (kept["blocks"], kept["cuts"]) == (None, None)
 
 
+def test_runs_of_a_store_of_version_4_can_be_searched_after_its_migration(any_store: Store) -> None:
+    params = '{"leaves": {"value": 31, "source": "default"}}'
+    row = {"id": "r1", "key": "try/1", "model": "m", "purpose": "try", "status": "finished", "params": params,
+           "metrics": '{"accuracy": 0.9, "loss": null}',
+           "started_at": "2026-03-01T12:00:00.000000Z"}  # fmt: skip
+    with any_store.database.connection("write") as connection:
+        metadata.drop_all(connection)
+        run_migrations(connection, MIGRATIONS, 0, 4)
+        names, values = ", ".join(row), ", ".join(f":{name}" for name in row)
+        connection.execute(text(f"INSERT INTO runs ({names}) VALUES ({values})"), row)
+        connection.execute(text(f"INSERT INTO runs ({names}) VALUES ({values})"),
+                           {**row, "id": "r2", "key": "try/2", "params": None, "metrics": None})  # fmt: skip
+        run_migrations(connection, MIGRATIONS, 4, STORE_VERSION)
+    with any_store.read() as reader:
+        conditions = [
+            ValueCondition("param", "leaves", "=", 31.0),
+            ValueCondition("metric", "accuracy", ">", 0.5),
+        ]
+        assert [found["id"] for found in search_runs(reader, conditions)] == ["r1"]
+        assert reader.get("run_values", run="r1", kind="metric", name="loss") == {
+            "run": "r1",
+            "kind": "metric",
+            "name": "loss",
+            "text": "nan",
+            "number": None,
+        }
+
+
 def test_an_older_store_is_migrated_with_its_rows(any_store: Store, tmp_path: Path) -> None:
     add_run(any_store)
     folder = later_migrations(tmp_path / "migrations", "pass", "pass")
@@ -157,12 +186,12 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(any_store: Store, tmp
 
 def test_a_newer_store_is_refused_with_both_versions_and_what_to_do(any_settings: Settings) -> None:
     with open_store(any_settings, now=NOW) as store, store.write() as tx:
-        tx.update("meta", {"key": "store_version"}, {"value": "7"})
+        tx.update("meta", {"key": "store_version"}, {"value": str(STORE_VERSION + 1)})
         tx.update("meta", {"key": "written_by"}, {"value": "9.2.1"})
     with pytest.raises(StoreTooNew, match="pip install --upgrade clew") as caught:
         open_store(any_settings, now=NOW)
     message = str(caught.value)
-    assert "store version 7, written by Clew 9.2.1" in message
+    assert f"store version {STORE_VERSION + 1}, written by Clew 9.2.1" in message
     assert f"this is Clew {__version__}, which knows versions up to {STORE_VERSION}" in message
 
 

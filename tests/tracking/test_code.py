@@ -4,12 +4,14 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clew.errors import NotFound, ProjectError, StoreError
 from clew.storage import Store
 from clew.tracking import CodeTree, capture_code, get_code, materialise_code
+from clew.tracking.submodules import Submodule
 from tests.tracking.conftest import NOW
 from tests.tracking.repositories import git, repository, write
 
@@ -157,7 +159,44 @@ def test_submodules_are_captured(store: Store, tmp_path: Path) -> None:
     other = repository(tmp_path / "other", {"shared.py": "x = 1\n"})
     root = repository(tmp_path / "project", {"bikes.py": MODEL})
     git(root, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(other), "lib")
-    assert names(capture(store, root)) == [".gitmodules", "bikes.py", "lib/shared.py"]
+    captured = capture(store, root)
+    assert names(captured) == [".gitmodules", "bikes.py", "lib/shared.py"]
+    held = Submodule("lib", git(other, "rev-parse", "HEAD"), str(other))
+    assert captured.submodules == get_code(store, captured.id).submodules == (held,)
+    write(root, {"lib/shared.py": "x = 2\n", "lib/new.py": "y = 1\n"})
+    dirty = capture(store, root)
+    assert dirty.is_dirty
+    assert written(store, dirty, tmp_path / "out")["lib/shared.py"] == b"x = 2\n"
+    assert "lib/new.py" in names(dirty)
+
+
+def test_a_submodule_that_is_not_checked_out_is_told(store: Store, tmp_path: Path) -> None:
+    other = repository(tmp_path / "other", {"shared.py": "x = 1\n"})
+    root = repository(tmp_path / "project", {"bikes.py": MODEL})
+    git(root, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(other), "lib")
+    git(root, "commit", "--quiet", "-m", "with lib")
+    git(tmp_path, "clone", "--quiet", str(root), "clone")
+    captured = capture(store, tmp_path / "clone")
+    assert ("lib", "is a submodule that is not checked out") in captured.skipped
+    assert captured.submodules == ()
+
+
+def test_a_notebook_is_the_same_code_whenever_it_was_run(store: Store, tmp_path: Path) -> None:
+    cell: dict[str, Any] = {
+        "cell_type": "code",
+        "source": "6 * 7",
+        "metadata": {},
+        "execution_count": None,
+        "outputs": [],
+    }
+    root = write(tmp_path / "project", {"bikes.py": MODEL, "look.ipynb": json.dumps({"cells": [cell]})})
+    fresh = capture(store, root)
+    ran = cell | {"execution_count": 3, "outputs": [{"output_type": "stream", "text": "42"}]}
+    write(root, {"look.ipynb": json.dumps({"cells": [ran]}, indent=1)})
+    assert capture(store, root).id == fresh.id
+    assert b"42" not in written(store, fresh, tmp_path / "out")["look.ipynb"]
+    write(root, {"look.ipynb": json.dumps({"cells": [cell | {"source": "6 * 8"}]})})
+    assert capture(store, root).id != fresh.id
 
 
 def test_variables_of_a_surrounding_git_do_not_mislead(

@@ -10,7 +10,7 @@ import pytest
 
 from clew.entities import ModelDeclaration, Param, RowRange
 from clew.errors import DataError, MissingExtra, NotFound, TrainingFailed, UsageError
-from clew.training import Child, Fit
+from clew.training import Child, Fit, Listener, Logged
 from tests.training.conftest import StartChild
 from tests.training.projects import columns, project, rides
 
@@ -161,6 +161,13 @@ def fit(child: Child, rows: RowRange | list[RowRange] | None = None, **given: An
     return child.fit("one", RowRange(0, 200) if rows is None else rows, **given)
 
 
+def logged_by(child: Child, **given: Any) -> list[Logged]:
+    """What the function logged, as the parent hears of it."""
+    heard: list[Logged] = []
+    fit(child, listener=Listener(heard.extend, lambda _: None), **given)
+    return heard
+
+
 def failure(child: Child, rows: RowRange | list[RowRange] | None = None, **given: Any) -> TrainingFailed:
     with pytest.raises(TrainingFailed) as caught:
         fit(child, rows, **given)
@@ -227,10 +234,11 @@ def test_rows_beyond_the_table_are_refused(use: Any) -> None:
 
 
 def test_what_is_logged_comes_back_in_order(use: Any) -> None:
-    logged = fit(use("logs")).logged
-    assert logged[:3] == (("loss", 1, 0.5), ("loss", 2, 0.25), ("accuracy", 2, 0.75))
+    logged = logged_by(use("logs"))
+    assert [row[:3] for row in logged[:3]] == [("loss", 1, 0.5), ("loss", 2, 0.25), ("accuracy", 2, 0.75)]
     assert logged[3][:2] == ("note", None)
-    assert np.isnan(logged[3][2])
+    assert np.isnan(logged[3].value)
+    assert 0 < logged[0].seconds < logged[3].seconds < 60
 
 
 @pytest.mark.parametrize(
@@ -241,12 +249,12 @@ def test_logging_something_else_than_numbers_fails(use: Any, bad: str, words: st
 
 
 def test_a_split_leaves_out_rows_whose_labels_were_not_known(use: Any) -> None:
-    fitted = fit(use("splits"))
-    n_fit, n_valid = (value for _, _, value in fitted.logged[:2])
+    logged = logged_by(use("splits"))
+    n_fit, n_valid = (row.value for row in logged[:2])
     # Row 198 is the newest with a label. Validation begins after row 150, fitting ends with row 126, a day
     # before it; each tenth of both has no label.
     assert (n_fit, n_valid) == (127 - 12, 48 - 4)
-    assert fitted.logged[2] == ("loss", 1, 0.5)
+    assert logged[2][:3] == ("loss", 1, 0.5)
 
 
 def test_a_split_that_leaves_nothing_is_told(use: Any) -> None:

@@ -28,19 +28,26 @@ def show_run_change(change: RunChange) -> None:
     _table(["", *THEN_NOW], _changed(change.facts))
     _table(["parameter", *THEN_NOW], [[p.name, _param(p.then), _param(p.now)] for p in change.params])
     _table(
-        ["metric", *THEN_NOW, "difference"],
+        ["metric", *THEN_NOW, "difference", "more loss on the same rows"],
         [
-            [m.name, _metric(m.then, m.then_interval), _metric(m.now, m.now_interval), _difference(m)]
+            [
+                m.name,
+                _metric(m.then, m.then_interval),
+                _metric(m.now, m.now_interval),
+                _difference(m),
+                _more_loss(m),
+            ]
             for m in change.metrics
         ],
     )
     if change.data is not None:
         _show_data(change.data)
     _show_environment(change.environment)
+    _table(["file outside of the code", *THEN_NOW], _digests(change.opened))
     for file in change.code:
         _show_file(file)
     if change.is_same_model is False and not any(
-        (change.facts, change.params, change.data, change.environment, change.code)
+        (change.facts, change.params, change.data, change.environment, change.code, change.opened)
     ):
         say()
         say("They made two models, and nothing that was recorded says why.")
@@ -56,6 +63,10 @@ def _changed(found: Sequence[Changed]) -> list[list[str]]:
     return [[each.name, each.then or "–", each.now or "–"] for each in found]
 
 
+def _digests(found: Sequence[Changed]) -> list[list[str]]:
+    return [[each.name, (each.then or "–")[:12], (each.now or "–")[:12]] for each in found]
+
+
 def _param(param: Param | None) -> str:
     return "–" if param is None else f"{param.value!r} ({param.source})"
 
@@ -67,6 +78,13 @@ def _metric(value: float | None, interval: Interval | None) -> str:
 
 def _difference(metric: MetricChange) -> str:
     return "–" if metric.difference is None else f"{metric.difference:+.3g}".replace("-", "−")
+
+
+def _more_loss(metric: MetricChange) -> str:
+    if metric.more_loss is None:
+        return "–"
+    value, lower, upper = metric.more_loss
+    return f"{value:+.4f} ({lower:+.4f} to {upper:+.4f})".replace("-", "−")
 
 
 def _show_data(data: DataChange) -> None:

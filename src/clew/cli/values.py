@@ -114,6 +114,43 @@ class Setting(_ParamType):
         return name.strip(), plain_value(text.strip())
 
 
+class Axis(_ParamType):
+    """Values of a hyperparameter: ``num_leaves=31,63``, ``layers=[64,32],[32]``."""
+
+    name = "NAME=VALUE,…"
+
+    def convert(
+        self, value: str | tuple[str, list[Any]], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, list[Any]]:
+        if isinstance(value, tuple):
+            return value
+        name, text = Setting().convert(value, param, ctx)[0], value.partition("=")[2]
+        texts = split_values(text)
+        if not all(texts):
+            self.fail(f"{value!r} has an empty value; write num_leaves=31,63.", param, ctx)
+        values = [plain_value(each) for each in texts]
+        return name, [each for place, each in enumerate(values) if each not in values[:place]]
+
+
+def split_values(text: str) -> list[str]:
+    """Cut at the commas that stand in no bracket and no quotes.
+
+    Examples
+    --------
+    >>> split_values('31, [64,32], "a,b"')
+    ['31', '[64,32]', '"a,b"']
+    """
+    found, depth, is_quoted = [""], 0, False
+    for letter in text:
+        is_quoted ^= letter == '"'
+        depth += 0 if is_quoted else (letter in "[{") - (letter in "]}")
+        if letter == "," and not depth and not is_quoted:
+            found.append("")
+        else:
+            found[-1] += letter
+    return [each.strip() for each in found]
+
+
 def plain_value(text: str) -> Any:
     """What the text means: a number, true, false, null, a JSON list or mapping; else the text itself.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from clew.figures.palette import Policy
     from clew.loop.result import Lived, Window
+
+
+_BARS = "▁▂▃▄▅▆▇█"
 
 
 def number(value: float | None) -> str:
@@ -23,6 +27,23 @@ def number(value: float | None) -> str:
         return "–"
     form = next((form for limit, form in ((10, ".3f"), (1000, ".1f")) if abs(value) < limit), ",.0f")
     return f"{value:{form}}".replace("-", "−")
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Numbers as a line of little bars; a cross for what is no finite number.
+
+    Examples
+    --------
+    >>> sparkline([1.0, 2.0, 8.0, float("nan"), 3.0])
+    '▁▂█×▃'
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    lowest, highest = min(finite, default=0.0), max(finite, default=0.0)
+    step = (highest / 2 - lowest / 2) / (len(_BARS) - 1) * 2 or 1.0
+    return "".join(
+        _BARS[min(round((value - lowest) / step), len(_BARS) - 1)] if math.isfinite(value) else "×"
+        for value in values
+    )
 
 
 def best_of(values: Sequence[float | None], greater_is_better: bool) -> list[bool]:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from clew.datasets.cutting import cuts_for, parts_that_stay
 from clew.datasets.digest import content_digest
 from clew.datasets.hashes import key_hashes
-from clew.datasets.known_keys import fingerprints, known_keys, may_have, with_new
+from clew.datasets.known_keys import fingerprints, known_keys, may_have, usable, with_new
 from clew.datasets.lookup import read_rows
 from clew.datasets.parts import (
     ROWS_A_BLOCK,
@@ -85,7 +85,7 @@ def keep(
     n_staying = n_rows_of(staying)
     ascends = is_ascending(rows[declaration.key])
     with store.objects.batch() as batch, ThreadPoolExecutor(1) as beside:
-        before = newest.keys if newest else None
+        before = usable(store.objects, newest.keys) if newest else None
         keys = beside.submit(known_keys, store.objects, batch, sorted_hashes, before) if not ascends else None
         parts = PartStore(store.objects, batch, declaration, newest.parts if newest else ())
         added = parts.store(rows.slice(n_staying), hashes[n_staying:], cuts)
@@ -155,6 +155,7 @@ class _Longer:
         self.added = added
         self.older_keys: pa.ChunkedArray | None = None
         self._store, self._newest, self._declaration = store, newest, declaration
+        self._known = usable(store.objects, newest.keys)
         self._cuts = cuts_for(newest.n_rows + added.rows.num_rows, declaration.key, newest.cuts)
         self._staying = _staying(store.objects, newest, n_before, self._cuts)
         self._n_before, self._n_blocks = n_before, n_before // ROWS_A_BLOCK
@@ -170,7 +171,7 @@ class _Longer:
 
     def is_surely_new(self) -> bool:
         """Whether it is seen at a glance that each new key is new, and that none comes twice."""
-        known = self._newest.keys
+        known = self._known
         if known is None:
             return False
         if known.is_ascending:
@@ -201,7 +202,7 @@ class _Longer:
         return (*self._newest.blocks[: self._n_blocks], *block_digests(changed))
 
     def _keys(self, batch: Batch) -> KnownKeys | None:
-        known = self._newest.keys
+        known = self._known
         if known is not None and known.runs:
             return with_new(self._store.objects, batch, known, fingerprints(self._hashes))
         if self.older_keys is None:

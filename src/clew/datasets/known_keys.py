@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from clew.datasets.hashes import Hashes
 from clew.datasets.parts import ROWS_A_BLOCK
 from clew.entities import KeyRun, KnownKeys
+from clew.errors import NotFound, ObjectDamaged
 from clew.storage import Batch, ObjectStore
 
 SMALLEST_INDEX = ROWS_A_BLOCK
@@ -65,6 +66,16 @@ def known_keys(
     starts = range(0, len(hashes), _LONGEST_RUN)
     runs = (_kept(batch, fingerprints(hashes[start : start + _LONGEST_RUN])) for start in starts)
     return KnownKeys(is_ascending=False, runs=tuple(runs))
+
+
+def usable(objects: ObjectStore, known: KnownKeys | None) -> KnownKeys | None:
+    """What is noted of keys, if none of it was lost or damaged: it is made again where it was."""
+    try:
+        for run in known.runs if known is not None else ():
+            objects.path(run.object_digest)
+    except (NotFound, ObjectDamaged):
+        return None
+    return known
 
 
 def may_have(objects: ObjectStore, known: KnownKeys, new: Fingerprints) -> bool:

@@ -16,6 +16,8 @@ from clew.errors import UsageError
 from clew.loop.baselines import dummy_loss
 from clew.loop.fitter import Fitter, Packaged
 from clew.loop.gate import GateFacts, hold_gate
+from clew.loop.held_out import HeldOut, Rehearsed
+from clew.loop.held_out import rehearsed as measured
 from clew.loop.history import History, as_moment
 from clew.loop.policy import WINDOW_SHARE, Policy, quarter_rows, tick_length, window_rows
 from clew.loop.release import (
@@ -75,7 +77,35 @@ def first_champion(
     TrainingFailed
         When the user's function fails: without a first model there is nothing to live through.
     """
+    known, cut, n = judged_rows(fitter.history, now)
     history = fitter.history
+    rehearsed: list[tuple[Judged, Policy]] = []
+
+    def rehearse(run: Run) -> Rehearsed:
+        judged = _judged(fitter, fitter.twin(run, ((0, known),), cut), cut, n)
+        policy = _policy(fitter, judged, n, n_models, budget, fits_per_day)
+        rehearsed.append((judged, policy))
+        return measured(policy.metric, HeldOut(policy.metric.name, cut, n, judged.raw))
+
+    model = fitter.fit(purpose, ((0, n),), history.arrived(now), rehearse)
+    ((judged, policy),) = rehearsed
+    fitter.set_bound(policy.bound)
+    metrics = {policy.metric.name: policy.metric.value(judged.raw)}
+    packaged = fitter.package(model, metrics)
+    report = hold_gate(_facts(fitter, checker, policy, judged, model, packaged))
+    reference = upper_level(np.minimum(judged.raw / policy.bound, 1.0))
+    return FirstChampion(model, judged, report, packaged, reference, policy)
+
+
+def judged_rows(history: History, now: datetime) -> tuple[int, int, int]:
+    """How a first model is judged: a twin learns rows 0 to the first number, and is asked the rows between
+    the second and the third.
+
+    Raises
+    ------
+    UsageError
+        When too few labels have matured, or came too late for a twin.
+    """
     n = history.matured(now)
     if n < FEWEST_ROWS:
         raise UsageError(
@@ -89,22 +119,7 @@ def first_champion(
             f" newest third of their rows began, on which a first model is judged; it needs {FEWEST_KNOWN}."
             " Labels come late beside so short a history: add rows, or begin a backtest later, with --start."
         )
-    rehearsed: list[tuple[Judged, Policy]] = []
-
-    def rehearse(run: Run) -> dict[str, float]:
-        judged = _judged(fitter, fitter.twin(run, ((0, known),), cut), cut, n)
-        policy = _policy(fitter, judged, n, n_models, budget, fits_per_day)
-        rehearsed.append((judged, policy))
-        return {policy.metric.name: policy.metric.value(judged.raw)}
-
-    model = fitter.fit(purpose, ((0, n),), history.arrived(now), rehearse)
-    ((judged, policy),) = rehearsed
-    fitter.set_bound(policy.bound)
-    metrics = {policy.metric.name: policy.metric.value(judged.raw)}
-    packaged = fitter.package(model, metrics)
-    report = hold_gate(_facts(fitter, checker, policy, judged, model, packaged))
-    reference = upper_level(np.minimum(judged.raw / policy.bound, 1.0))
-    return FirstChampion(model, judged, report, packaged, reference, policy)
+    return known, cut, n
 
 
 def held_out(history: History, n: int) -> tuple[int, int]:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import msgspec
 import numpy as np
 
+from clew import __version__
 from clew.entities import FolderSnapshot, ModelDeclaration, Param, RowRange, Run, Snapshot
 from clew.errors import ClewError, DataError, TrainingFailed
 from clew.loop.baselines import with_unseen_classes
 from clew.loop.gate import ServingFacts
+from clew.loop.held_out import Rehearsed
 from clew.loop.history import History
+from clew.loop.keeping import Keeper
 from clew.loop.standing import FittedModel, Pieces, Scored
 from clew.registry import Predictions, fetch_package, store_package
 from clew.stats.metrics import Metric
 from clew.storage import Store
-from clew.tracking import close_run, fail_run, log_metrics, open_run
-from clew.training import Child, Fit
+from clew.tracking import close_run, fail_run, keep_artifacts, open_run
+from clew.training import Child, Fit, Listener
 
 LOOK_AHEAD = 2_048
 """Rows predicted at a time: features are known when a row arrives, and one call costs as much as many rows.
@@ -27,6 +34,9 @@ What lies ahead is answered early but looked at only once its label has matured.
 
 SERVING_ROWS = 200
 """Rows on which a package, loaded elsewhere, must answer like the model it was made of."""
+
+
+log = logging.getLogger("clew.loop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,22 @@ class Thread:
     folders: tuple[FolderSnapshot, ...] = ()
 
 
+def identity_of(declaration: ModelDeclaration, thread: Thread, *more: Any) -> str:
+    """Names a piece of work by all that it depends on, so that the same one is done once."""
+    facts = [
+        __version__,
+        msgspec.to_builtins(declaration),
+        thread.snapshot.id,
+        thread.code,
+        thread.environment,
+        {name: param.value for name, param in thread.params.items()},
+        thread.seed,
+        [folder.id for folder in thread.folders],
+        *more,
+    ]
+    return hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()[:16]
+
+
 @dataclass(frozen=True, slots=True)
 class Packaged:
     """A package in the store."""
@@ -51,8 +77,11 @@ class Packaged:
     n_bytes: int
 
 
-Rehearsal: TypeAlias = Callable[[Run], Mapping[str, float]]
-"""Work done within a run before its fit; returns metrics of the run."""
+Rehearsal: TypeAlias = Callable[[Run], Rehearsed]
+"""Work done within a run before its fit."""
+
+Judgement: TypeAlias = Callable[[FittedModel], Rehearsed]
+"""What is found out about the fitted model itself, within its run."""
 
 
 class Fitter:
@@ -78,7 +107,7 @@ class Fitter:
     ) -> None:
         self.store, self.child, self.history, self.thread = store, child, history, thread
         self.metric, self.bound, self._prefix, self._clock = metric, 1.0, key_prefix, clock
-        self.n_fits = 0
+        self.n_fits, self.stopping = 0, threading.Event()
         self.nondeterministic: list[str] = []
         self._scored: dict[str, Scored] = {}
         self._digests: dict[str, str] = {}
@@ -97,15 +126,22 @@ class Fitter:
         self._scored.clear()
 
     def fit(
-        self, purpose: str, pieces: Pieces, first_row: int, rehearse: Rehearsal | None = None
+        self,
+        purpose: str,
+        pieces: Pieces,
+        first_row: int,
+        rehearse: Rehearsal | None = None,
+        judge: Judgement | None = None,
     ) -> FittedModel:
         """Fit on runs of labelled rows; the model may answer rows from `first_row` on.
 
         Parameters
         ----------
         rehearse
-            Called first, within the run: it may fit a `twin` to find out what such a model is worth, and
-            returns metrics for the run.
+            Called first, within the run: it may fit a `twin` to find out what such a model is worth. Its
+            metrics are those of the run, whatever the function logs under the same names.
+        judge
+            Called with the fitted model, within the run, and adds to that.
 
         Raises
         ------
@@ -116,18 +152,21 @@ class Fitter:
         name = f"fit {self.n_fits}"
         run, is_new = self._open(self._key(name, pieces), purpose, self.ranges(pieces))
         try:
-            metrics = rehearse(run) if rehearse else {}
-            fit = self._fit_in_child(name, pieces)
+            found = rehearse(run) if rehearse else Rehearsed()
+            keeper = Keeper(self.store, run.id, self._clock)
+            fit = self._fit_in_child(name, pieces, keeper.listener if is_new else None)
+            model = FittedModel(name, run.id, pieces, first_row)
+            found = judge(model) if judge else found
         except (ClewError, KeyboardInterrupt) as error:
             if is_new:
                 self._fail(run, error)
             raise
         self._digests[name] = fit.model_digest
         if is_new:
-            self._close(run, fit, metrics)
+            self._close(run, fit, found, keeper.last)
         elif run.model_digest != fit.model_digest:
             self.nondeterministic.append(name)
-        return FittedModel(name, run.id, pieces, first_row)
+        return model
 
     def twin(self, run: Run, pieces: Pieces, first_row: int) -> FittedModel:
         """A second model of a run, on fewer rows: it shows on the rest what the first is worth."""
@@ -135,8 +174,9 @@ class Fitter:
         self._fit_in_child(name, pieces)
         return FittedModel(name, run.id, pieces, first_row)
 
-    def _fit_in_child(self, name: str, pieces: Pieces) -> Fit:
-        return self.child.fit(name, self.ranges(pieces), self.thread.params, self.thread.seed)
+    def _fit_in_child(self, name: str, pieces: Pieces, listener: Listener | None = None) -> Fit:
+        thread = self.thread
+        return self.child.fit(name, self.ranges(pieces), thread.params, thread.seed, listener=listener)
 
     def _key(self, name: str, pieces: Pieces) -> str:  # noqa: ARG002
         """What makes repeating a fit find the run that it already made."""
@@ -146,25 +186,31 @@ class Fitter:
         """Positions in the snapshot of runs of labelled rows."""
         return self.history.ranges(pieces)
 
-    def _close(self, run: Run, fit: Fit, metrics: Mapping[str, float]) -> None:
-        log_metrics(self.store, run.id, fit.logged, self._clock())
+    def _close(self, run: Run, fit: Fit, found: Rehearsed, logged: Mapping[str, float]) -> None:
+        keep_artifacts(self.store, run.id, found.artifacts, now=self._clock())
+        for file in fit.opened:
+            about = {"model": run.model, "run": run.id, "file": file.path, "sha256": file.sha256}
+            log.warning("a training read a file that is not part of its code", extra=about)
         close_run(
             self.store,
             run.id,
-            metrics={**metrics, **{name: value for name, _, value in fit.logged}},
+            # Those that count come first.
+            metrics={**found.metrics, **logged, **found.metrics},
+            intervals=found.intervals,
             model_digest=fit.model_digest,
             output=fit.output,
             seconds=fit.seconds,
             peak_memory_bytes=fit.peak_memory_bytes,
+            opened=fit.opened,
             now=self._clock(),
             owner=self.thread.owner,
         )
 
     def _fail(self, run: Run, error: BaseException) -> None:
         """Close the run as failed, with the user's own traceback if there is one."""
-        told = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-        output = None
-        if isinstance(error, TrainingFailed):
+        is_stopped = isinstance(error, KeyboardInterrupt) or self.stopping.is_set()
+        told, output = "interrupted" if is_stopped else str(error), None
+        if isinstance(error, TrainingFailed) and not is_stopped:
             told, output = f"{error}\n{error.traceback}".strip(), error.output
         now, owner = self._clock(), self.thread.owner
         fail_run(self.store, run.id, error=told, output=output, now=now, owner=owner)

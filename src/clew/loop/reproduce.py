@@ -32,6 +32,7 @@ from clew.loop.first import held_out
 from clew.loop.fitter import Fitter, Thread, row_losses
 from clew.loop.folders import by_name, folders_laid_out
 from clew.loop.history import History
+from clew.loop.keeping import Keeper
 from clew.loop.originals import Original
 from clew.loop.policy import metric_of
 from clew.loop.reproduction import (
@@ -40,6 +41,7 @@ from clew.loop.reproduction import (
     Reproduction,
     both,
     compare_predictions,
+    files_changed,
     level_of,
     likely_causes,
     mixed_rows,
@@ -57,13 +59,13 @@ from clew.tracking import (
     get_environment,
     keep_environment,
     list_runs,
-    log_metrics,
     materialise_code,
     open_run,
-    read_metrics,
+    opened_files,
+    summarise_metrics,
     this_owner,
 )
-from clew.training import Child, Fit
+from clew.training import ArtifactLimits, Child, Fit, Listener
 
 PURPOSE = "reproduce"
 AGAIN, RECORDED = "again", "recorded"
@@ -87,6 +89,7 @@ def reproduce(
     *,
     root: Path,
     python: Path | None,
+    artifact_limits: ArtifactLimits,
     clock: Callable[[], datetime],
     on_progress: OnProgress,
 ) -> Reproduction:
@@ -98,6 +101,8 @@ def reproduce(
         The project's folder; nothing in it is read.
     python
         The interpreter of an environment made for this; None for the present one.
+    artifact_limits
+        What ``train.artifact`` takes.
 
     Raises
     ------
@@ -109,6 +114,12 @@ def reproduce(
         When the function fails this time; the run that repeats it is recorded as failed.
     """
     repeated = original.run
+    if repeated.purpose == "import":
+        given = repeated.params
+        raise UsageError(
+            f"{original.name} was imported from {given['source'].value} by {given['by'].value}: how it was"
+            " trained is not known, so it cannot be trained again."
+        )
     if repeated.status != "finished":
         raise UsageError(
             f"Run {repeated.id[:12]} is {repeated.status}, so there is no model to make again."
@@ -119,7 +130,7 @@ def reproduce(
         snapshot = get_snapshot(store, repeated.snapshot, repeated.dataset)
         table = recorded_rows(store, snapshot, repeated.rows)
         on_progress(Progress(0.2, sentence="laying out the captured code"))
-        child = stack.enter_context(_child(store, repeated, root, python))
+        child = stack.enter_context(_child(store, repeated, root, python, artifact_limits))
         folders = [find_folder(store, identity) for identity in folders_of(store, repeated)]
         laid = stack.enter_context(folders_laid_out(store, folders))
         fitter = _fitter(store, child, repeated, snapshot, table, laid, clock)
@@ -180,10 +191,12 @@ def _of_part(store: Store, snapshot: Snapshot, rows: RowRange, number: int, part
 
 
 @contextmanager
-def _child(store: Store, run: Run, root: Path, python: Path | None) -> Iterator[Child]:
+def _child(
+    store: Store, run: Run, root: Path, python: Path | None, limits: ArtifactLimits
+) -> Iterator[Child]:
     with store.scratch("reproduce") as folder:
         materialise_code(store, run.code, folder / "code")
-        with Child.start(folder / "code", root, folder, python=python) as child:
+        with Child.start(folder / "code", root, folder, python=python, artifact_limits=limits) as child:
             yield child
 
 
@@ -269,29 +282,33 @@ class _Repetition:
         is_repeatable = twice.model_digest == fit.model_digest and both(*self._answers("twice")).is_same(
             both(*self._answers(AGAIN))
         )
-        return likely_causes(change, is_repeatable=is_repeatable)
+        then = opened_files(self._store, self._repeated.id)
+        files = files_changed(then, fit.opened)
+        return likely_causes(change, is_repeatable=is_repeatable, files=files)
 
     # -- what is compared ------------------------------------------------------------------------------
 
     def _evidence(self, run: Run) -> Evidence:
         judged = self._rehearsed(run)
         self._report(Progress(0.5, sentence=f"training on {len(self._history):,} rows"))
-        fit = self._fit(AGAIN)
+        self._kept = Keeper(self._store, run.id, self._clock)
+        fit = self._fit(AGAIN, self._kept.listener)
         self._report(Progress(0.8, sentence="comparing"))
         is_same_package, predictions, learned, notes = self._held_against_package(run)
-        logged = self._logged(fit)
-        measured = {**{name: value for name, _, value in fit.logged}, **{m.name: m.now for m in judged}}
+        logged = self._logged()
+        measured = {**self._kept.last, **{m.name: m.now for m in judged}}
         # How it does on rows that it learned from tells less, so it only stands in for what is not known.
         metrics = (*(judged or learned), *logged)
         return Evidence(fit, is_same_package, predictions, metrics, measured, notes)
 
-    def _fit(self, name: str) -> Fit:
-        return self._child.fit(name, self._rows, self._repeated.params, self._repeated.seed)
+    def _fit(self, name: str, listener: Listener | None = None) -> Fit:
+        repeated = self._repeated
+        return self._child.fit(name, self._rows, repeated.params, repeated.seed, listener=listener)
 
     def _rehearsed(self, run: Run) -> tuple[MetricCompared, ...]:
         """The run's own metric, measured again as it was: by a twin, on the newest rows."""
         name, history = self._metric.name, self._history
-        is_logged = bool(read_metrics(self._store, self._repeated.id, name))
+        is_logged = name in [each.name for each in summarise_metrics(self._store, self._repeated.id, 1)]
         if is_logged or name not in self._repeated.metrics:
             return ()
         self._report(Progress(0.3, sentence="measuring the metric again"))
@@ -306,10 +323,10 @@ class _Repetition:
         tolerance = self._fitter.declaration.margin.absolute(then)
         return MetricCompared(self._metric.name, rows, then, now, tolerance)
 
-    def _logged(self, fit: Fit) -> Iterator[MetricCompared]:
+    def _logged(self) -> Iterator[MetricCompared]:
         """The last value of each number that ``train.log`` got, then and now."""
-        then = {each.name: each.value for each in read_metrics(self._store, self._repeated.id)}
-        now = {name: value for name, _, value in fit.logged}
+        then = {each.name: each.last for each in summarise_metrics(self._store, self._repeated.id, 1)}
+        now = self._kept.last
         for name in sorted(then.keys() & now.keys()):
             yield MetricCompared(name, "logged by the function", then[name], now[name], None)
 
@@ -380,7 +397,6 @@ class _Repetition:
 
     def _close(self, run: Run, evidence: Evidence) -> Run:
         fit = evidence.fit
-        log_metrics(self._store, run.id, fit.logged, self._clock())
         return close_run(
             self._store,
             run.id,
@@ -389,6 +405,7 @@ class _Repetition:
             output=fit.output,
             seconds=fit.seconds,
             peak_memory_bytes=fit.peak_memory_bytes,
+            opened=fit.opened,
             now=self._clock(),
             owner=self._fitter.thread.owner,
         )

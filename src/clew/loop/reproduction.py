@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from clew.entities import Run
 from clew.registry import Predictions
-from clew.tracking import EnvironmentChange
+from clew.tracking import Changed, EnvironmentChange, OpenedFile
 
 Level: TypeAlias = Literal["same bits", "same predictions", "same metrics", "differs"]
 
@@ -190,7 +190,26 @@ def _moved(column: pa.ChunkedArray, place: int) -> pa.ChunkedArray:
     return pa.chunked_array([*column.slice(start).chunks, *column.slice(0, start).chunks], column.type)
 
 
-def likely_causes(change: EnvironmentChange, *, is_repeatable: bool) -> tuple[str, ...]:
+def files_changed(then: Sequence[OpenedFile], now: Sequence[OpenedFile]) -> tuple[Changed, ...]:
+    """Files outside of the code that two trainings read otherwise, by path; of each the hash then and now.
+
+    Examples
+    --------
+    >>> files_changed([OpenedFile("/data/rates.csv", "a1")], [OpenedFile("/data/rates.csv", "b2")])
+    (Changed(name='/data/rates.csv', then='a1', now='b2'),)
+    """
+    before, after = ({file.path: file.sha256 or "unknown" for file in files} for files in (then, now))
+    paths = sorted({*before, *after})
+    return tuple(
+        Changed(path, before.get(path), after.get(path))
+        for path in paths
+        if before.get(path) != after.get(path)
+    )
+
+
+def likely_causes(
+    change: EnvironmentChange, *, is_repeatable: bool, files: Sequence[Changed] = ()
+) -> tuple[str, ...]:
     """Why a repetition came out otherwise, in sentences, the likeliest first.
 
     Rows, their order, code, parameters and seed are never among them: they were taken from the record and
@@ -200,14 +219,17 @@ def likely_causes(change: EnvironmentChange, *, is_repeatable: bool) -> tuple[st
     ----------
     is_repeatable
         Whether fitting twice, in the environment of the repetition, gave the same model twice.
+    files
+        Files outside of the code that were read otherwise this time.
     """
+    read = [f"file {each.name}: {_then_now(_short(each.then), _short(each.now))}" for each in files]
     if not is_repeatable:
         chance = (
             "the training function gives another model each time: something in it is random and not seeded;"
             " take an argument seed=0 and pass it on"
         )
-        return (chance, *_of_environment(change))
-    return _of_environment(change) or (NOTHING_RECORDED,)
+        return (chance, *read, *_of_environment(change))
+    return (*read, *_of_environment(change)) or (NOTHING_RECORDED,)
 
 
 def _of_environment(change: EnvironmentChange) -> tuple[str, ...]:
@@ -217,6 +239,10 @@ def _of_environment(change: EnvironmentChange) -> tuple[str, ...]:
     facts = [f"{each.name}: {_then_now(each.then, each.now)}" for each in change.facts]
     rebuilt = [f"other files under the same version: {', '.join(change.rebuilt)}"] if change.rebuilt else []
     return (*told[:MOST_PACKAGES_TOLD], *more, *facts, *rebuilt)
+
+
+def _short(digest: str | None) -> str | None:
+    return digest and f"sha256 {digest[:12]}"
 
 
 def _then_now(then: str | None, now: str | None) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from clew.entities import GateReport, Json, Run, Version
+from clew.tracking import OpenedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +152,16 @@ class LiveResult(Lived):
 
 @dataclass(frozen=True, slots=True)
 class TryResult:
-    """One training, its gate's report, and the version made of it; `is_new` is False when nothing changed."""
+    """One training, its gate's report, and the version made of it; `is_new` is False when nothing changed.
+
+    `opened` are files outside of its code that the training read: nobody keeps them.
+    """
 
     run: Run
     report: GateReport
     version: Version
     is_new: bool
+    opened: tuple[OpenedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

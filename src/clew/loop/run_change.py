@@ -9,9 +9,13 @@ from typing import TypeAlias
 
 from clew.datasets import get_snapshot
 from clew.entities import Param, Run
+from clew.errors import UsageError
 from clew.loop.data_change import DataChange, data_change
+from clew.loop.held_out import read_held_out
 from clew.loop.originals import Original
+from clew.loop.reproduction import files_changed
 from clew.registry import get_gate
+from clew.stats.paired import paired_comparison
 from clew.storage import Store
 from clew.tracking import (
     Changed,
@@ -20,6 +24,7 @@ from clew.tracking import (
     code_change,
     environment_change,
     get_environment,
+    opened_files,
 )
 
 Interval: TypeAlias = tuple[float, float]
@@ -36,7 +41,11 @@ class ParamChange:
 
 @dataclass(frozen=True, slots=True)
 class MetricChange:
-    """A metric, and its interval where the gate recorded one; None where there is none."""
+    """A metric, and its 95 % interval where one is on record; None where there is none.
+
+    `more_loss` is how much the mean row loss rose, and its interval, when both were measured on the same
+    held-out rows: there the difference is known far better than either metric.
+    """
 
     name: str
     then: float | None
@@ -44,6 +53,7 @@ class MetricChange:
     difference: float | None
     then_interval: Interval | None = None
     now_interval: Interval | None = None
+    more_loss: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +72,23 @@ class RunChange:
     data: DataChange | None
     environment: EnvironmentChange
     code: tuple[FileChange, ...]
+    opened: tuple[Changed, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether anything differs."""
-        told = (self.facts, self.params, self.metrics, self.data, self.environment, self.code)
+        told = (self.facts, self.params, self.metrics, self.data, self.environment, self.code, self.opened)
         return any(map(bool, told)) or self.is_same_model is False
 
 
 def run_change(store: Store, then: Original, now: Original) -> RunChange:
     """Compare two runs, with the versions that they made."""
     one, other = then.run, now.run
+    for original in (then, now):
+        if original.run.purpose == "import":
+            raise UsageError(
+                f"{original.name} was imported from {original.run.params['source'].value}: of its training"
+                f" there is nothing to compare. Where it came from: clew trace {original.name}"
+            )
     environments = (get_environment(store, run.environment) for run in (one, other))
     snapshots = (get_snapshot(store, run.snapshot, run.dataset) for run in (one, other))
     return RunChange(
@@ -84,6 +101,7 @@ def run_change(store: Store, then: Original, now: Original) -> RunChange:
         data=data_change(store, *snapshots),
         environment=environment_change(*environments),
         code=code_change(store, one.code, other.code),
+        opened=files_changed(opened_files(store, one.id), opened_files(store, other.id)),
     )
 
 
@@ -122,8 +140,25 @@ def _metrics(store: Store, one: Original, other: Original) -> Iterator[MetricCha
         before, after = then.get(name), now.get(name)
         if not is_same_number(before, after):
             difference = None if before is None or after is None else after - before
-            intervals = (_interval(store, each, name) for each in (one, other))
-            yield MetricChange(name, before, after, difference, *intervals)
+            yield MetricChange(
+                name,
+                before,
+                after,
+                difference,
+                _interval(store, one, name),
+                _interval(store, other, name),
+                _more_loss(store, one.run, other.run, name),
+            )
+
+
+def _more_loss(store: Store, one: Run, other: Run, metric: str) -> tuple[float, float, float] | None:
+    then, now = (read_held_out(store, run) for run in (one, other))
+    if then is None or now is None or one.snapshot != other.snapshot:
+        return None
+    if metric != then.metric or not then.is_on_rows_of(now):
+        return None
+    found = paired_comparison(then.losses, now.losses)
+    return -found.mean_difference, -found.upper, -found.lower
 
 
 def is_same_number(then: float | None, now: float | None) -> bool:
@@ -145,7 +180,9 @@ def _measured(original: Original) -> dict[str, float]:
 
 
 def _interval(store: Store, original: Original, metric: str) -> Interval | None:
-    """Of the gate's check of a minimum, which is where an interval of the metric itself is on record."""
+    """Of the run; or of the gate's check of a minimum, for versions from before runs had any."""
+    if metric in original.run.intervals:
+        return original.run.intervals[metric]
     version = original.version
     gate = get_gate(store, version.deployment, version.number) if version else None
     for check in gate.checks if gate else ():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +13,21 @@ import pyarrow as pa
 
 from clew.datasets import from_frame
 from clew.errors import DataError, UsageError
-from clew.registry import LoadedModel
+from clew.registry import LoadedModel, Predictions, Signature
+
+
+class ElsewhereModel:
+    """A version in a process of the environment that it was made in; the process ends with this object."""
+
+    def __init__(
+        self, signature: Signature, answer: Callable[[pa.Table], Predictions], running: ExitStack
+    ) -> None:
+        self.signature, self._answer = signature, answer
+        weakref.finalize(self, running.close)
+
+    def predict(self, table: pa.Table) -> Predictions:
+        """As :meth:`clew.registry.LoadedModel.predict`."""
+        return self._answer(table)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -28,7 +44,7 @@ class ServedModel:
 
     model: str
     version: int
-    _model: LoadedModel
+    _model: LoadedModel | ElsewhereModel
 
     def __repr__(self) -> str:
         features = [column.name for column in self._model.signature.columns]

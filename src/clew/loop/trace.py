@@ -14,6 +14,8 @@ from clew.errors import NotFound, did_you_mean
 from clew.loop.prediction_thread import answers_node, is_prediction_id, prediction_node
 from clew.loop.result import ThreadNode
 from clew.storage import Reader, Store, Where
+from clew.tracking.opened_files import opened_file
+from clew.tracking.submodules import Submodule
 
 SHORT = 12
 """Characters of an id that people read and type."""
@@ -143,6 +145,12 @@ def _by_prefix(table: str) -> Callable[[Reader, str], list[str]]:
     return look
 
 
+def _files(reader: Reader, reference: str) -> list[str]:
+    """Files that trainings read, by path or by the beginning of their hash."""
+    known = {row["to_id"] for row in reader.find("edges", {"to_kind": "file"})}
+    return sorted(each for each in known if each.startswith(reference) or each.endswith(f" {reference}"))
+
+
 _LOOK_UP: dict[str, Callable[[Reader, str], list[str]]] = {
     "run": _by_prefix("runs"),
     "snapshot": _by_prefix("snapshots"),
@@ -152,6 +160,7 @@ _LOOK_UP: dict[str, Callable[[Reader, str], list[str]]] = {
     "code": _by_prefix("code_trees"),
     "environment": _by_prefix("environments"),
     "batch": _by_prefix("batches"),
+    "file": _files,
 }
 
 
@@ -185,6 +194,13 @@ def _tell_version(reader: Reader, identity: str) -> tuple[str, Json]:
 
 def _tell_run(reader: Reader, identity: str) -> tuple[str, Json]:
     row = _known(reader.get("runs", id=identity), "run", identity)
+    if row["purpose"] == "import":
+        given = {name: param["value"] for name, param in row["params"].items()}
+        sentence = (
+            f"training unknown: imported from {given['source']} (sha256 {given['sha256'][:SHORT]}…) by"
+            f" {given['by']}"
+        )
+        return sentence, given | {"started_at": row["started_at"].isoformat(), "error": row["error"]}
     took = "" if row["seconds"] is None else f" in {row['seconds']:.2f} s"
     rows = " and ".join(f"{start:,} to {end:,}" for start, end in row["rows"])
     sentence = f"{row['purpose']} of {row['model']}: {row['status']}{took}, rows {rows}, seed {row['seed']}"
@@ -255,6 +271,18 @@ def _tell_batch(reader: Reader, identity: str) -> tuple[str, Json]:
     return sentence, facts | {"started_at": row["started_at"].isoformat()}
 
 
+def _tell_file(reader: Reader, identity: str) -> tuple[str, Json]:  # noqa: ARG001
+    file = opened_file(identity)
+    return f"{file.path}, read by the training and not kept", {"sha256": file.sha256}
+
+
+def _tell_submodule(reader: Reader, identity: str) -> tuple[str, Json]:  # noqa: ARG001
+    held = Submodule.parse(identity)
+    return f"submodule {held.path} at commit {held.commit[:SHORT]} of {held.url or 'nowhere'}", {
+        "commit": held.commit
+    }
+
+
 def _known(row: Row | None, kind: str, identity: str) -> Row:
     if row is None:
         raise NotFound(f"The {kind} {identity!r} is named by another record, but is not in this store.")
@@ -271,4 +299,6 @@ _TOLD: dict[str, Callable[[Reader, str], tuple[str, Json]]] = {
     "decision": _tell_decision,
     "finding": _tell_finding,
     "batch": _tell_batch,
+    "file": _tell_file,
+    "submodule": _tell_submodule,
 }

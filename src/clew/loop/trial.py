@@ -9,7 +9,7 @@ from clew.loop.fitter import Fitter
 from clew.loop.jobs import Job, advance
 from clew.loop.result import OnProgress, Progress, TryResult
 from clew.registry import ensure_deployment, get_gate, get_version, register
-from clew.tracking import get_run
+from clew.tracking import get_run, opened_files
 from clew.training import Child
 
 
@@ -78,4 +78,5 @@ def try_result(fitter: Fitter, job: Job, *, is_new: bool) -> TryResult:
     number = int(job.state["version"])
     report = get_gate(store, name, number)
     assert report is not None  # noqa: S101 - a try registers with its report
-    return TryResult(get_run(store, job.state["run"]), report, get_version(store, name, number), is_new)
+    run = get_run(store, job.state["run"])
+    return TryResult(run, report, get_version(store, name, number), is_new, opened_files(store, run.id))

@@ -19,8 +19,10 @@ import pyarrow as pa
 from clew.entities import Json
 from clew.registry.features import FeatureColumn
 from clew.registry.flavors.saved import SavedModel
+from clew.registry.models import LoadedModel
 from clew.registry.package_checks import FORMAT
 from clew.registry.package_files import EXAMPLE_FILE
+from clew.registry.recorded_answers import MOST_ROWS, moved_on
 from clew.registry.signature import Signature
 
 N_EXAMPLE_ROWS = 5
@@ -79,9 +81,30 @@ def example_rows(signature: Signature, example: pa.Table) -> Json:
     return {"columns": list(signature.names), "data": [list(row) for row in zip(*columns, strict=True)]}
 
 
+def recorded_answers(model: LoadedModel, example: pa.Table) -> Json:
+    """Rows mixed from the example's, and what the model answers for them; see `recorded_answers`."""
+    signature = model.signature
+    values = signature.read(example.slice(0, MOST_ROWS))
+    rows = moved_on({name: list(map(_finite, values[name].to_pylist())) for name in signature.names})
+    schema = pa.schema([(column.name, column.arrow_type) for column in signature.columns])
+    named = [dict(zip(signature.names, row, strict=True)) for row in rows]
+    answers = model.predict(pa.Table.from_pylist(named, schema))
+    probabilities = answers.probabilities
+    return {
+        "columns": list(signature.names),
+        "data": [[_plain(value) for value in row] for row in rows],
+        "predicted": answers.predicted.tolist(),
+        "probabilities": None if probabilities is None else probabilities.tolist(),
+    }
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: what is none of a number is missing."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+    value = _finite(value)
     return value if value is None or isinstance(value, str | bool | int | float) else str(value)
 
 

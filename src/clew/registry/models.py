@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from clew.registry.flavors import lightgbm_text, skops_file
+from clew.registry.flavors import lightgbm_text, onnx_file, skops_file, xgboost_file
 from clew.registry.flavors.saved import SavedModel
 from clew.registry.frames import Frame
 from clew.registry.predictions import Predictions
@@ -85,4 +85,8 @@ def wrap_model(model: Any, signature: Signature) -> LoadedModel:
     """
     if lightgbm_text.is_lightgbm(model):
         return LoadedModel(lightgbm_text.wrap(model, signature))
+    if xgboost_file.is_xgboost(model):
+        return LoadedModel(xgboost_file.wrap(model, signature))
+    if onnx_file.is_onnx(model):
+        return LoadedModel(onnx_file.wrap(model, signature))
     return LoadedModel(skops_file.wrap(model, signature))

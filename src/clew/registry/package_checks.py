@@ -6,6 +6,7 @@ Light on purpose: a process that predicts imports this and not what packages are
 from __future__ import annotations
 
 import json
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,17 @@ def read_own(folder: Path) -> Json:
             " newer Clew."
         )
     return dict(own)
+
+
+def version_changes(folder: Path) -> dict[str, tuple[str, str | None]]:
+    """Distributions whose version differs from the one the package was made with: (then, now)."""
+    recorded: dict[str, str] = read_own(folder)["requirements"]
+    now = {name: _installed(name) for name in recorded}
+    return {name: (then, now[name]) for name, then in recorded.items() if now[name] != then}
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

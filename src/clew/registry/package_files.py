@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 MLMODEL_FILE, EXAMPLE_FILE, PROFILE_FILE = "MLmodel", "input_example.json", "reference_profile.json"
+ANSWERS_FILE = "recorded_answers.json"
 
 
 def package_digest(folder: Path) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,19 @@ import numpy as np
 import pyarrow as pa
 
 from clew.entities import Json
-from clew.errors import PackageError
-from clew.registry.flavors import lightgbm_text, skops_file
-from clew.registry.flavors.saved import SavedModel
-from clew.registry.mlmodel import describe, example_rows, write_json
-from clew.registry.models import LoadedModel, wrap_model
+from clew.errors import DataError, PackageError
+from clew.registry.flavors import lightgbm_text, onnx_file, skops_file, xgboost_file
+from clew.registry.mlmodel import describe, example_rows, recorded_answers, write_json
+from clew.registry.models import Answering, LoadedModel, wrap_model
 from clew.registry.package_checks import check_package, read_own
-from clew.registry.package_files import EXAMPLE_FILE, MLMODEL_FILE, PROFILE_FILE, package_digest
+from clew.registry.package_files import ANSWERS_FILE, EXAMPLE_FILE, MLMODEL_FILE, PROFILE_FILE, package_digest
 from clew.registry.signature import Signature
+
+_NATIVE: Mapping[str, Callable[[Path, Signature], Answering]] = {
+    lightgbm_text.NAME: lightgbm_text.load,
+    onnx_file.NAME: onnx_file.load,
+    xgboost_file.NAME: xgboost_file.load,
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def save_package(
     if any(folder.iterdir()):
         raise PackageError(f"{folder} is not empty; a package needs a folder of its own.")
     wrapped = wrap_model(model, signature)
-    saved = _save_model(wrapped, folder, allow_code)
+    saved = wrapped.engine.save(folder, allow_code)
     about = describe(
         saved,
         wrapped.flavor,
@@ -98,10 +102,20 @@ def save_package(
     if profile is not None:
         # The profile was counted from rows and answers; what the columns matter to it, the model knows best.
         write_json(folder / PROFILE_FILE, profile | {"importance": wrapped.importance})
+    if example.num_rows:
+        _write_answers(wrapped, folder, example)
     _check_answers(model, wrapped, folder, sorted(saved.trusted_types), example)
     return PackageInfo(
         wrapped.flavor, tuple(sorted(saved.trusted_types)), saved.model_digest, package_digest(folder)
     )
+
+
+def _write_answers(wrapped: LoadedModel, folder: Path, example: pa.Table) -> None:
+    try:
+        write_json(folder / ANSWERS_FILE, recorded_answers(wrapped, example))
+    except DataError:
+        # A model of the project's own may refuse rows that nobody has. It is then known by loading alone.
+        return
 
 
 def load_package(
@@ -140,37 +154,26 @@ def package_model_digest(folder: Path) -> str:
     return digest
 
 
-def version_changes(folder: Path) -> dict[str, tuple[str, str | None]]:
-    """Distributions whose version differs from the one the package was made with: (then, now)."""
-    recorded: dict[str, str] = read_own(folder)["requirements"]
-    now = {name: _installed(name) for name in recorded}
-    return {name: (then, now[name]) for name, then in recorded.items() if now[name] != then}
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _save_model(wrapped: LoadedModel, folder: Path, allow_code: bool) -> SavedModel:
-    return wrapped.engine.save(folder, allow_code)
-
-
 def _load_model(folder: Path, flavor: str, signature: Signature, trusted: list[str]) -> LoadedModel:
-    if flavor == lightgbm_text.NAME:
-        return LoadedModel(lightgbm_text.load(folder, signature))
     if flavor == skops_file.NAME:
         return LoadedModel(skops_file.load(folder, signature, trusted))
-    raise PackageError(f"The package has the flavor {flavor!r}, but this Clew reads lightgbm and skops.")
+    if flavor not in _NATIVE:
+        known = ", ".join(sorted([*_NATIVE, skops_file.NAME]))
+        raise PackageError(
+            f"The package has the flavor {flavor!r}, but this Clew reads {known}. Install a newer Clew."
+        )
+    return LoadedModel(_NATIVE[flavor](folder, signature))
 
 
 def _check_answers(
     model: Any, wrapped: LoadedModel, folder: Path, trusted: list[str], example: pa.Table
 ) -> None:
+    if example.num_rows == 0:
+        return
     if isinstance(wrapped.engine, lightgbm_text.LightGBMModel):
         lightgbm_text.check_same_answers(model, wrapped.engine, example)
+    if isinstance(wrapped.engine, xgboost_file.XGBoostModel):
+        xgboost_file.check_same_answers(model, wrapped.engine, example)
     before = wrapped.predict(example)
     after = _load_model(folder, wrapped.flavor, wrapped.signature, trusted).predict(example)
     if not before.is_same(after):

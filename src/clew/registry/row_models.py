@@ -1,6 +1,6 @@
 """Models that answer single rows of JSON: what a process that predicts for callers holds.
 
-A LightGBM package is answered by LightGBM's own library alone; neither lightgbm's Python package nor pandas,
+A LightGBM or XGBoost package is answered by that library alone; neither its Python package nor pandas,
 scikit-learn, NumPy or Arrow is imported for it. Any other package is answered by the model as
 :func:`clew.registry.load_package` gives it.
 """
@@ -123,7 +123,11 @@ def _engine(folder: Path, own: Json) -> Engine:
     if own["flavor"] == "lightgbm":
         from clew.registry.flavors.lightgbm_rows import LightGBMRows
 
-        return LightGBMRows.open(folder, own["signature"])
+        return LightGBMRows(folder, own["signature"])
+    if own["flavor"] == "xgboost":
+        from clew.registry.flavors.xgboost_rows import XGBoostRows
+
+        return XGBoostRows(folder, own["signature"])
     from clew.registry.arrow_rows import ArrowRows
     from clew.registry.packages import load_checked
 

@@ -23,6 +23,7 @@ from clew.registry.routes import list_routes
 from clew.server.clock import read_clock
 from clew.server.figures import Lately, VersionLately, living_figures
 from clew.server.presence import Presence, running_up
+from clew.serving.upgrades import RECORDED, newest_check
 
 if TYPE_CHECKING:
     from clew.storage import Reader, Store
@@ -54,6 +55,8 @@ class ModelLine:
         could not go live or go on, or that waits for a person.
     waits_for
         What it waits for, in a sentence; empty when for nothing.
+    served_from
+        Why its champion answers from an environment of its own, in a sentence; empty when it does not.
     metric, value, n
         The metric of late, over `n` matured rows; None while the loop knows none.
     lately
@@ -74,6 +77,7 @@ class ModelLine:
     last_decision: LastDecision | None
     lately: Lately | None
     waits_for: str = ""
+    served_from: str = ""
     versions: tuple[VersionLately, ...] = ()
 
 
@@ -143,6 +147,7 @@ def _line(
     of_loop = told.get("models", {}).get(name, {})
     lately = told.get("lately", {}).get(name)
     waits_for = of_loop.get("sentence") or ""
+    check = newest_check(reader, name, route.champion)
     stage = "not live" if not route.generation else route.stage
     versions = told.get("lately_by_version", {}).get(name, []) if is_up else []
     return ModelLine(
@@ -158,6 +163,7 @@ def _line(
         last_decision=_last_decision(reader, name),
         lately=Lately(**lately) if lately and is_up else None,
         waits_for=waits_for,
+        served_from=check.sentence if check is not None and check.verdict == RECORDED else "",
         versions=tuple(VersionLately(**each) for each in versions),
     )
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from clew.entities import Column, DatasetDeclaration, Route
+from clew.entities import Column, DatasetDeclaration, Route, Version
 from clew.errors import ClewError
 from clew.registry import fetch_package, get_version
-from clew.registry.package_checks import needs_code, read_own
+from clew.registry.package_checks import needs_code, read_own, version_changes
 from clew.registry.package_files import EXAMPLE_FILE
 from clew.registry.routes import list_routes, routing_generation
 from clew.registry.row_models import RowModel, open_row_model
@@ -94,8 +95,11 @@ class Loader:
         What could not be loaded at the last time, by ``deployment@version``.
     """
 
-    def __init__(self, store: Store, scratch: Path, project_root: Path) -> None:
+    def __init__(
+        self, store: Store, scratch: Path, project_root: Path, clock: Callable[[], datetime]
+    ) -> None:
         self._store, self._scratch, self._project_root = store, scratch, project_root
+        self._clock = clock
         self._loaded: dict[str, LoadedVersion] = {}
         self.failures: dict[str, str] = {}
 
@@ -147,22 +151,35 @@ class Loader:
     def _open(self, deployment: str, number: int, digest: str) -> LoadedVersion:
         folder = self._scratch / digest
         fetch_package(self._store, digest, folder)
-        if needs_code(read_own(folder)):
-            model = self._with_own_code(deployment, number, folder, digest)
+        if needs_code(read_own(folder)) or version_changes(folder):
+            model = self._elsewhere(deployment, number, folder, digest)
         else:
             model = open_row_model(folder, expected_digest=digest)
         version = LoadedVersion(deployment, number, digest, model)
         warm(version, folder)
         return version
 
-    def _with_own_code(self, deployment: str, number: int, folder: Path, digest: str) -> RowModel:
-        # Imported when it is needed: it brings Arrow into the worker.
+    def _elsewhere(self, deployment: str, number: int, folder: Path, digest: str) -> RowModel:
+        """A version that needs the project's code, or was made with other releases of its libraries."""
+        # Imported when they are needed: they bring Arrow into the worker.
         from clew.serving.own_code import OwnCode, OwnCodeRows
+        from clew.serving.upgrades import python_for
 
-        run = get_run(self._store, get_version(self._store, deployment, number).run)
-        code = self._scratch / f"code-{run.code}"
-        fetch_code(self._store, run.code, code)
-        return RowModel(OwnCodeRows(OwnCode(folder, digest, code, self._project_root)), folder)
+        version = get_version(self._store, deployment, number)
+        code = self._code_of(version)
+        python = python_for(self._store, version, folder, code, self._project_root, self._clock())
+        if python is None and not needs_code(read_own(folder)):
+            return open_row_model(folder, expected_digest=digest)
+        return RowModel(OwnCodeRows(OwnCode(folder, digest, code, self._project_root, python)), folder)
+
+    def _code_of(self, version: Version) -> Path:
+        run = get_run(self._store, version.run)
+        code = self._scratch / f"code-{run.code or 'none'}"
+        if run.code:
+            fetch_code(self._store, run.code, code)
+        else:  # made elsewhere, and without need of code
+            code.mkdir(exist_ok=True)
+        return code
 
     def _forget_unused(self, deployments: Mapping[str, Served]) -> None:
         """Keep what is served, and of each deployment the newest few besides: a rollback finds them."""

@@ -38,18 +38,22 @@ START_SECONDS = 60.0
 ANSWER_SECONDS = 30.0
 """Who has not answered a question by then hangs, and is ended."""
 
-_PROGRAM = (sys.executable, "-P", "-m", "clew.serving.own_code_child")
+_PROGRAM = ("-P", "-m", "clew.serving.own_code_child")
 _LENGTH = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
 class OwnCode:
-    """A package and the captured code that it needs, each laid out in a folder."""
+    """A package and the captured code that it needs, each laid out in a folder.
+
+    `python` is the interpreter of another environment that has this Clew; None for the present one.
+    """
 
     package: Path
     digest: str
     code: Path
     project_root: Path
+    python: Path | None = None
 
 
 class OwnCodeRows(ArrowRow):
@@ -65,6 +69,10 @@ class OwnCodeRows(ArrowRow):
         super().__init__(Signature.from_json(read_own(own.package)["signature"]))
         self._process = OwnCodeProcess(own)
         weakref.finalize(self, self._process.end)
+
+    def close(self) -> None:
+        """End the process at once, and not only with the last reference; harmless to repeat."""
+        self._process.end()
 
     def answer(self, rows: Sequence[tuple[Any, ...]]) -> tuple[list[Value], list[tuple[float, ...]] | None]:
         reply = self._process.ask(rows)
@@ -128,9 +136,10 @@ class OwnCodeProcess:
             stack.enter_context(self._socket)
             reading, lifeline = os.pipe()
             stack.callback(os.close, lifeline)
+            handles = str(theirs.fileno()), str(reading)
             try:
                 process = subprocess.Popen(
-                    [*_PROGRAM, str(theirs.fileno()), str(reading), own.package, own.digest, own.code],
+                    [own.python or sys.executable, *_PROGRAM, *handles, own.package, own.digest, own.code],
                     stdin=subprocess.DEVNULL,
                     stdout=2,
                     pass_fds=[theirs.fileno(), reading],

@@ -81,7 +81,13 @@ def serve(settings: Settings, store: Store, worker: int, listening: socket.socke
         stack.callback(app.close)
         scratch = stack.enter_context(store.scratch(f"worker-{worker}"))
         follower = Follower(
-            store, worker, app, doorbell, Loader(store, scratch, settings.root), figures, stopping
+            store,
+            worker,
+            app,
+            doorbell,
+            Loader(store, scratch, settings.root, _wall_clock),
+            figures,
+            stopping,
         )
         for work in (follower.run, lambda: _keep_figures(store, figures, answers, stopping)):
             thread = threading.Thread(target=work, daemon=True)

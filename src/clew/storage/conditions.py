@@ -46,7 +46,7 @@ def known_columns(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
 def condition(table: Table, where: Mapping[str, Any], dialect: Dialect) -> ColumnElement[bool]:
     """All of `where` at once; an empty one holds for every row."""
     known = known_columns(table, where)
-    return and_(True, *(_one_condition(table.c[name], value, dialect) for name, value in known.items()))
+    return and_(True, *(one_condition(table.c[name], value, dialect) for name, value in known.items()))
 
 
 def ordering(table: Table, order_by: Sequence[str]) -> list[ColumnElement[Any]]:
@@ -60,7 +60,8 @@ def ordering(table: Table, order_by: Sequence[str]) -> list[ColumnElement[Any]]:
     ]
 
 
-def _one_condition(column: ColumnElement[Any], value: Any, dialect: Dialect) -> ColumnElement[bool]:
+def one_condition(column: ColumnElement[Any], value: Any, dialect: Dialect) -> ColumnElement[bool]:
+    """One entry of `where`: a value, None, several values, or a `Where`."""
     if isinstance(value, Where):
         if value.op not in _COMPARISONS:
             raise ValueError(f"there is no operator {value.op!r}; there are {', '.join(_COMPARISONS)}")

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Dialect,
     Table,
     Text,
     delete,
@@ -19,9 +20,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import Select
+from sqlalchemy.types import TypeEngine
 
 from clew.storage.conditions import condition, known_columns, ordering, table_named
-from clew.storage.tables import JsonText, SortedText
+from clew.storage.tables import JsonText, Number, SortedText
 
 Row: TypeAlias = dict[str, Any]
 
@@ -31,6 +33,19 @@ class Reader:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    @property
+    def dialect(self) -> Dialect:
+        """Which database it is. Storage's own."""
+        return self._connection.dialect
+
+    def rows(self, query: Select[Any]) -> list[Row]:
+        """What a query finds. Storage's own: other rooms know no SQL."""
+        return [dict(row) for row in self._connection.execute(query).mappings()]
+
+    def column(self, query: Select[Any]) -> list[Any]:
+        """The first column of what a query finds. Storage's own."""
+        return list(self._connection.execute(query).scalars())
 
     def _condition(self, table: Table, where: Mapping[str, Any]) -> ColumnElement[bool]:
         return condition(table, where, self._connection.dialect)
@@ -105,25 +120,22 @@ class Transaction(Reader):
                 raise ValueError(
                     f"row {position} of {table} has columns {sorted(row)}, the first {sorted(names)}"
                 )
-        statement, values = self._batch(this, names, rows)
-        self._connection.exec_driver_sql(statement, values)
+        self.insert_columns(table, {name: [row[name] for row in rows] for name in names})
 
-    def _batch(self, table: Table, names: list[str], rows: Sequence[Mapping[str, Any]]) -> tuple[str, Any]:
+    def insert_columns(self, table: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Add rows given column by column, all of the same length, in one batch of the driver."""
         # SQLAlchemy's own executemany converts each value of each row through several Python calls;
         # converting column by column costs a third.
-        dialect = self._connection.dialect
-        columns = []
-        for name in names:
-            convert = table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
-            column = [row[name] for row in rows]
-            columns.append(column if convert is None else list(map(convert, column)))
+        this, dialect = table_named(table), self._connection.dialect
+        known = known_columns(this, columns).items()
+        converted = [_converted(this.c[name].type, column, dialect) for name, column in known]
         quote = dialect.identifier_preparer.quote
         mark = "?" if dialect.name == "sqlite" else "%s"
         statement = (
-            f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, names))})"  # noqa: S608 - names of our tables
-            f" VALUES ({', '.join([mark] * len(names))})"
+            f"INSERT INTO {quote(this.name)} ({', '.join(map(quote, columns))})"  # noqa: S608 - names of our tables
+            f" VALUES ({', '.join([mark] * len(columns))})"
         )
-        return statement, list(zip(*columns, strict=True))
+        self._connection.exec_driver_sql(statement, list(zip(*converted, strict=True)))
 
     def insert_if_absent(self, table: str, row: Mapping[str, Any]) -> bool:
         """Add a row unless its primary key or a unique value of it is there; True when it was added."""
@@ -154,6 +166,24 @@ class Transaction(Reader):
             raise ValueError(f"delete on {table} has no condition, which would remove every row")
         this = table_named(table)
         return self._connection.execute(delete(this).where(self._condition(this, where))).rowcount
+
+
+def _converted(kind: TypeEngine[Any], column: Sequence[Any], dialect: Dialect) -> Sequence[Any]:
+    """A column's values as the driver takes them."""
+    if dialect.name == "sqlite":
+        if type(kind) is SortedText:
+            return column
+        if isinstance(kind, Number):  # as that does, without a call for each of thousands
+            return [None if each is None else "nan" if each != each else float(each) for each in column]
+    convert = kind.dialect_impl(dialect).bind_processor(dialect)
+    if convert is None:
+        return column
+    found, last, stored = [], object(), None
+    for value in column:
+        if value is not last:  # the same time, row after row, is told once
+            last, stored = value, convert(value)
+        found.append(stored)
+    return found
 
 
 def link(tx: Transaction, from_kind: str, from_id: str, relation: str, to_kind: str, to_id: str) -> None:

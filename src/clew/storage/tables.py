@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-STORE_VERSION = 6
+STORE_VERSION = 8
 
 
 def stored_time(moment: datetime) -> str:
@@ -272,8 +272,40 @@ runs = Table(
     _integer("peak_memory_bytes"),
     _text("owner"),
     _integer("attempt"),
+    _json("intervals"),
     Index("runs_by_model", "model", "started_at"),
     Index("runs_by_purpose", "purpose"),
+    Index("runs_by_start", "started_at"),
+    Index("runs_by_status", "status", "started_at"),
+)
+run_values = Table(
+    "run_values",
+    metadata,
+    _key("run"),
+    _key("kind"),
+    _key("name"),
+    _text("text"),
+    _number("number"),
+    Index("run_values_by_number", "kind", "name", "number", "run"),
+    Index("run_values_by_text", "kind", "name", "text", "run"),
+)
+run_notes = Table(
+    "run_notes",
+    metadata,
+    _key("run"),
+    _sequence_key("number"),
+    _text("text", nullable=False),
+    _text("actor", nullable=False),
+    _time("at", nullable=False),
+)
+run_artifacts = Table(
+    "run_artifacts",
+    metadata,
+    _key("run"),
+    _key("name"),
+    _text("digest", nullable=False),
+    _integer("n_bytes", nullable=False),
+    _time("at", nullable=False),
 )
 run_metrics = Table(
     "run_metrics",
@@ -308,6 +340,16 @@ versions = Table(
     _json("gate"),
     _text("profile"),
     UniqueConstraint("deployment", "run", name="versions_one_a_run"),
+)
+upgrade_checks = Table(
+    "upgrade_checks",
+    metadata,
+    _key("id"),
+    _text("deployment", nullable=False),
+    _integer("version", nullable=False),
+    _text("verdict", nullable=False),
+    _text("sentence", nullable=False),
+    _time("checked_at", nullable=False),
 )
 aliases = Table(
     "aliases",

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from clew.entities import Json
 from clew.errors import NotFound, ProjectError, StoreError
-from clew.storage import Store, Where
+from clew.storage import Store, Where, link
 from clew.tracking.project_files import PRIVATE_KEY, ProjectFiles, list_project_files
+from clew.tracking.submodules import Submodule
 
 MOST_BYTES_A_FILE = 1_000_000
 MOST_BYTES_IN_ALL = 50_000_000
@@ -49,6 +50,8 @@ class CodeTree:
         The git commit it was captured at, and whether the files differed from it; None without git.
     skipped
         What was left out, with the reason.
+    submodules
+        The git submodules whose files are among these, each with its commit and where it came from.
     """
 
     id: str
@@ -56,6 +59,7 @@ class CodeTree:
     is_dirty: bool
     files: tuple[CodeFile, ...]
     skipped: tuple[tuple[str, str], ...]
+    submodules: tuple[Submodule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,7 @@ def capture_code(
         listed.is_dirty,
         files,
         tuple(sorted((_readable(path), reason) for path, reason in (*listed.skipped, *skipped))),
+        listed.submodules,
     )
     _record(store, tree, manifest, reads, now)
     return tree
@@ -111,9 +116,11 @@ def get_code(store: Store, code_id: str) -> CodeTree:
         raise NotFound(f"Captured code {code_id!r} {several or 'does not exist in this store'}.")
     row = rows[0]
     skipped = tuple((path, reason) for path, reason in row["skipped"] or ())
-    return CodeTree(
-        row["id"], row["commit"], bool(row["is_dirty"]), _files_of(store, row["manifest"]), skipped
-    )
+    where = {"from_kind": "code", "from_id": row["id"], "to_kind": "submodule"}
+    with store.read() as reader:
+        submodules = tuple(Submodule.parse(edge["to_id"]) for edge in reader.find("edges", where, ["to_id"]))
+    files = _files_of(store, row["manifest"])
+    return CodeTree(row["id"], row["commit"], bool(row["is_dirty"]), files, skipped, submodules)
 
 
 def fetch_code(store: Store, code_id: str, folder: Path) -> None:
@@ -219,7 +226,29 @@ def _read(root: Path, path: str, most_bytes: int | None) -> _Read:
         raise _Skip(f"cannot be read: {error.strerror}") from None
     if PRIVATE_KEY.match(content):
         raise _Skip("holds a private key", is_harmless=True)
+    if path.endswith(".ipynb"):
+        content = without_outputs(content)
     return _of(path, content, is_executable=bool(status.st_mode & stat.S_IXUSR))
+
+
+def without_outputs(notebook: bytes) -> bytes:
+    """A notebook's code and text, whatever running it left behind; what is no notebook stays as it is.
+
+    Examples
+    --------
+    >>> cell = b'{"cell_type": "code", "execution_count": 7, "outputs": [{"text": "42"}], "source": "6 * 7"}'
+    >>> without_outputs(b'{"cells": [' + cell + b']}').split()
+    [b'{"cells":', b'[{"cell_type":', b'"code",', b'"execution_count":', b'null,', b'"outputs":', b'[],',
+     b'"source":', b'"6', b'*', b'7"}]}']
+    """
+    try:
+        told = json.loads(notebook)
+        for cell in told["cells"]:
+            if cell["cell_type"] == "code":
+                cell |= {"execution_count": None, "outputs": []}
+    except (ValueError, KeyError, TypeError):
+        return notebook
+    return json.dumps(told, sort_keys=True, ensure_ascii=False, indent=None).encode()
 
 
 def _of(path: str, content: bytes, is_executable: bool = False, is_link: bool = False) -> _Read:
@@ -300,7 +329,9 @@ def _record(store: Store, tree: CodeTree, manifest: bytes, reads: Iterable[_Read
             store.objects.put(read.content)
         store.objects.put(manifest)
         with store.write() as tx:
-            tx.insert_if_absent("code_trees", _row(tree, now))
+            if tx.insert_if_absent("code_trees", _row(tree, now)):
+                for each in tree.submodules:
+                    link(tx, "code", tree.id, "holds", "submodule", each.identity)
     elif tree.commit and not tree.is_dirty and (known["is_dirty"] or known["commit"] is None):
         # Captured before it was committed: now there is a commit to name it by.
         with store.write() as tx:

@@ -13,10 +13,12 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from clew.errors import ProjectError
 from clew.tracking.ignore_files import IgnoreRule, is_left_out, rules_of
+from clew.tracking.submodules import NONE, Submodule, submodules_of
 
 MOST_FILES = 10_000
 DATA = "is a declared data source"
@@ -62,6 +64,8 @@ class ProjectFiles:
         Where git's HEAD stands, and whether the files differ from it; None without git.
     skipped
         Paths with the reason why they are left out.
+    submodules
+        The git submodules among them, checked out or not.
     """
 
     tracked: tuple[str, ...]
@@ -69,6 +73,7 @@ class ProjectFiles:
     commit: str | None
     is_dirty: bool
     skipped: tuple[tuple[str, str], ...]
+    submodules: tuple[Submodule, ...] = ()
 
 
 def list_project_files(
@@ -113,9 +118,10 @@ def list_project_files(
     is_dirty = git is not None and (
         git.commit is None or bool({*_outside(folders, git.changed)} - reasons.keys() or kept_untracked)
     )
-    return ProjectFiles(
-        kept, kept_untracked, git.commit if git else None, is_dirty, tuple(sorted(reasons.items()))
-    )
+    submodules, missing = (git.submodules, git.missing) if git else ((), ())
+    reasons |= dict.fromkeys(missing, "is a submodule that is not checked out")
+    skipped = tuple(sorted(reasons.items()))
+    return ProjectFiles(kept, kept_untracked, git.commit if git else None, is_dirty, skipped, submodules)
 
 
 # -- git -----------------------------------------------------------------------------------------------
@@ -127,6 +133,8 @@ class _Git:
     untracked: list[str]
     commit: str | None
     changed: set[str]
+    submodules: tuple[Submodule, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 def _ask_git(root: Path) -> _Git | None:
@@ -134,9 +142,13 @@ def _ask_git(root: Path) -> _Git | None:
     inside = _git(root, "rev-parse", "--is-inside-work-tree")
     if inside is None or inside.strip() != b"true" or _git(root, "check-ignore", "--quiet", ".") is not None:
         return None
+    submodules, missing = submodules_of(partial(_git, root)) if (root / ".gitmodules").exists() else NONE
     # Asked apart: submodules are only listed among tracked files.
     tracked = _paths(_git(root, "ls-files", "-z", "--cached", "--recurse-submodules"))
     untracked = _paths(_git(root, "ls-files", "-z", "--others", "--exclude-standard"))
+    for each in submodules:
+        others = _paths(_git(root / each.path, "ls-files", "-z", "--others", "--exclude-standard"))
+        untracked += [f"{each.path}/{path}" for path in others]
     head = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
     prefix = os.fsdecode(_git(root, "rev-parse", "--show-prefix") or b"").rstrip("\n")
     # Not git diff, which writes the index anew when only a file's time changed.
@@ -147,6 +159,8 @@ def _ask_git(root: Path) -> _Git | None:
         untracked,
         head.decode().strip() if head else None,
         {entry[3:].removeprefix(prefix) for entry in _paths(changed)},
+        submodules,
+        missing,
     )
 
 

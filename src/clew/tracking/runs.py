@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -11,6 +12,8 @@ from typing import Any
 from clew.entities import Json, Param, RowRange, Run, RunStatus
 from clew.errors import NotFound, StoreBusy, StoreError
 from clew.storage import Store, Transaction, Where, link
+from clew.storage.run_values import search_runs, value_rows
+from clew.tracking.opened_files import OpenedFile, link_opened
 from clew.tracking.owners import is_alive, this_owner
 
 N_ID_DIGITS = 32
@@ -75,11 +78,12 @@ def open_run(
     with store.write() as tx:
         known = tx.get("runs", key=key)
         if known is not None and known["status"] == "finished":
-            return _run(known), False
+            return run_of(known), False
         if known is None:
             tx.insert("runs", {**_row(run), "owner": mine, "attempt": 1})
         else:
             _claim_again(tx, known, {**_row(run), "owner": mine})
+        tx.insert_many("run_values", value_rows(run.id, "param", _values(params)))
         _link(tx, run, folders)
     return run, True
 
@@ -93,10 +97,14 @@ def close_run(
     output: bytes | None,
     seconds: float | None,
     peak_memory_bytes: int | None,
+    opened: Sequence[OpenedFile] = (),
     now: datetime,
     owner: str | None = None,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> Run:
-    """Record that a run went well, and what came out.
+    """Record that a run went well, what came out, and which files outside of its code it read.
+
+    `intervals` are those of metrics that have one, at 95 %.
 
     Raises
     ------
@@ -106,13 +114,14 @@ def close_run(
     values = {
         "status": "finished",
         "ended_at": now,
-        "metrics": dict(metrics),
+        "metrics": {name: _told(value) for name, value in metrics.items()},
+        "intervals": {name: list(map(_told, pair)) for name, pair in (intervals or {}).items()},
         "model_digest": model_digest,
         "output": store.objects.put(output) if output else None,
         "seconds": seconds,
         "peak_memory_bytes": peak_memory_bytes,
     }
-    return _end(store, run_id, values, owner)
+    return _end(store, run_id, values, owner, opened, metrics)
 
 
 def read_output(store: Store, run: Run) -> str:
@@ -153,7 +162,7 @@ def get_run(store: Store, run_id: str) -> Run:
     with store.read() as reader:
         rows = reader.find("runs", {"id": Where("prefix", run_id)}, limit=3)
         if len(rows) == 1:
-            return _run(rows[0])
+            return run_of(rows[0])
         newest = reader.find("runs", order_by=["-started_at"], limit=3)
     if rows:
         raise NotFound(f"{run_id!r} begins the ids of several runs: {_ids(rows)}. Give more of the id.")
@@ -181,7 +190,7 @@ def list_runs(
     if since is not None:
         where["started_at"] = Where(">=", since)
     with store.read() as reader:
-        return [_run(row) for row in reader.find("runs", where, order_by=["-started_at", "id"], limit=limit)]
+        return [run_of(row) for row in search_runs(reader, where=where, limit=limit)]
 
 
 def _claim_again(tx: Transaction, known: Json, row: Json) -> None:
@@ -191,9 +200,11 @@ def _claim_again(tx: Transaction, known: Json, row: Json) -> None:
             f" process {known['owner']}, since {known['started_at']:%Y-%m-%d %H:%M} UTC. Wait for it, or end"
             " that process."
         )
-    # What an earlier attempt logged would mix with what this one logs.
+    # What an earlier attempt logged would mix with what this one logs. What people said of the run stays.
     tx.delete("run_metrics", {"run": known["id"]})
-    for relation in ("used", "ran", "ran in"):
+    tx.delete("run_artifacts", {"run": known["id"]})
+    tx.delete("run_values", {"run": known["id"], "kind": ["param", "metric"]})
+    for relation in ("used", "ran", "ran in", "read"):
         tx.delete("edges", {"from_kind": "run", "from_id": known["id"], "relation": relation})
     tx.update("runs", {"id": known["id"]}, {**row, "attempt": known["attempt"] + 1})
 
@@ -206,18 +217,31 @@ def folders_of(store: Store, run: Run) -> list[str]:
 
 
 def _link(tx: Transaction, run: Run, folders: Sequence[str]) -> None:
-    link(tx, "run", run.id, "used", "snapshot", run.snapshot)
+    # Of a model that was made elsewhere nobody knows rows and code.
+    if run.snapshot:
+        link(tx, "run", run.id, "used", "snapshot", run.snapshot)
     for folder in folders:
         link(tx, "run", run.id, "used", "folder", folder)
-    link(tx, "run", run.id, "ran", "code", run.code)
+    if run.code:
+        link(tx, "run", run.id, "ran", "code", run.code)
     link(tx, "run", run.id, "ran in", "environment", run.environment)
 
 
-def _end(store: Store, run_id: str, values: Json, owner: str | None) -> Run:
+def _end(
+    store: Store,
+    run_id: str,
+    values: Json,
+    owner: str | None,
+    opened: Sequence[OpenedFile] = (),
+    metrics: Mapping[str, float] | None = None,
+) -> Run:
     mine = owner or this_owner()
     with store.write() as tx:
         n_changed = tx.update("runs", {"id": run_id, "status": "running", "owner": mine}, values)
         row = tx.get("runs", id=run_id)
+        if n_changed:
+            link_opened(tx, run_id, opened)
+            tx.insert_many("run_values", value_rows(run_id, "metric", metrics or {}))
     if row is None:
         raise NotFound(f"There is no run {run_id!r}.")
     if n_changed == 0:
@@ -227,11 +251,15 @@ def _end(store: Store, run_id: str, values: Json, owner: str | None) -> Run:
             else f"was taken over by {row['owner']}"
         )
         raise StoreError(f"Run {run_id[:12]} {what}; the result of the process {mine} is not recorded.")
-    return _run(row)
+    return run_of(row)
 
 
 def _ids(rows: list[Json]) -> str:
     return ", ".join(row["id"][:12] for row in rows)
+
+
+def _values(params: Mapping[str, Param]) -> dict[str, Any]:
+    return {name: param.value for name, param in params.items()}
 
 
 def _row(run: Run) -> Json:
@@ -240,12 +268,20 @@ def _row(run: Run) -> Json:
     return {**row, "params": params, "rows": [[each.start, each.end] for each in run.rows]}
 
 
-def _run(row: Json) -> Run:
+def _told(value: float) -> float | str:
+    """JSON has no infinity and no NaN; as words they come back as what they were."""
+    number = float(value)
+    return number if math.isfinite(number) else str(number)
+
+
+def run_of(row: Json) -> Run:
+    """A row of ``runs`` as a `Run`."""
     named = {field.name: row[field.name] for field in fields(Run) if field.name != "rows"}
-    # JSON has no NaN; a metric that was none comes back as null.
+    # Null is how a metric that was none used to be stored.
     metrics = {
-        name: float("nan") if value is None else value for name, value in (row["metrics"] or {}).items()
+        name: math.nan if value is None else float(value) for name, value in (row["metrics"] or {}).items()
     }
+    intervals = {name: (float(a), float(b)) for name, (a, b) in (row["intervals"] or {}).items()}
     params = {name: Param(param["value"], param["source"]) for name, param in row["params"].items()}
     rows = tuple(RowRange(start, end) for start, end in row["rows"])
-    return Run(**{**named, "params": params, "metrics": metrics, "rows": rows})
+    return Run(**{**named, "params": params, "metrics": metrics, "intervals": intervals, "rows": rows})

@@ -11,11 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clew.training.fits import Fit
+    from clew.training.following import Listener
+    from clew.training.journal import ArtifactLimits, Logged
     from clew.training.project import Described
     from clew.training.session import Child
 
-_HOMES = {"Child": "session", "Described": "project", "Fit": "fits"}
-__all__ = ["Child", "Described", "Fit"]
+_HOMES = {
+    "ArtifactLimits": "journal",
+    "Child": "session",
+    "Described": "project",
+    "Fit": "fits",
+    "Listener": "following",
+    "Logged": "journal",
+}
+__all__ = ["ArtifactLimits", "Child", "Described", "Fit", "Listener", "Logged"]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ from clew.entities import Json, RowRange
 from clew.errors import ClewError, UsageError
 from clew.tracking.lifeline import die_with_parent
 from clew.training.faults import function_fault
+from clew.training.opened import OpenedFiles
 from clew.training.project import Project
 from clew.training.protocol import Message, pack_error, pack_predictions, receive, send, unpack_table
 
@@ -35,12 +36,14 @@ class Workbench:
         self._code_folder = code_folder.resolve()
         self._project_root = project_root
         self._project = Project(code_folder, project_root)
+        self._opened = OpenedFiles(self._code_folder)
         self._rows: Rows | None = None
         self._fitted: dict[str, Fitted] = {}
         self._loaded: dict[str, LoadedModel] = {}
 
     def answer(self, request: Message) -> Reply:
         verbs: dict[str, Callable[[Message], Reply]] = {
+            "adopt": self._adopt,
             "describe": self._describe,
             "environment": self._environment,
             "table": self._table,
@@ -57,7 +60,9 @@ class Workbench:
             return {"error": pack_error(error)}, ()
 
     def _describe(self, request: Message) -> Reply:
-        return {"described": msgspec.to_builtins(self._project.describe(request.header["files"]))}, ()
+        with self._opened.watching():
+            described = self._project.describe(request.header["files"])
+        return {"described": msgspec.to_builtins(described)}, ()
 
     def _environment(self, request: Message) -> Reply:  # noqa: ARG002
         from clew.tracking.environment import environment_detail
@@ -77,7 +82,8 @@ class Workbench:
         from clew.training.fitting import Rows
 
         header = request.header
-        spec = self._project.model(header["file"], header["model"])
+        with self._opened.watching():
+            spec = self._project.model(header["file"], header["model"])
         self._rows = Rows.open(
             header["path"], spec, header["features"], header["categorical"], header["files"]
         )
@@ -85,13 +91,18 @@ class Workbench:
 
     def _fit(self, request: Message) -> Reply:
         from clew.training.fitting import fit
+        from clew.training.journal import ArtifactLimits, open_journal
 
         header = request.header
         rows = tuple(RowRange(start, end) for start, end in header["rows"])
-        fitted = fit(self._in_use(), rows, header["params"], header["seed"], self._code_folder)
+        journal = None
+        if header.get("journal") is not None:
+            journal = open_journal(Path(header["journal"]), ArtifactLimits(*header["limits"]))
+        with self._opened.watching():
+            fitted = fit(self._in_use(), rows, header["params"], header["seed"], self._code_folder, journal)
         self._fitted[header["fit"]] = fitted
         self._loaded[header["fit"]] = fitted.loaded
-        return {"fitted": fitted.report}, ()
+        return {"fitted": {**fitted.report, "opened": self._opened.report()}}, ()
 
     def _load(self, request: Message) -> Reply:
         from clew.registry import load_package
@@ -126,6 +137,18 @@ class Workbench:
         header = request.header
         info = package(self._in_use(), self._fitted[header["fit"]], header)
         return {"package": msgspec.to_builtins(info)}, ()
+
+    def _adopt(self, request: Message) -> Reply:
+        from clew.training.adopting import adopt
+
+        tables = [unpack_table(buffer) for buffer in request.buffers]
+        try:
+            return {"adopted": adopt(request.header, tables)}, ()
+        except ClewError:
+            raise
+        # Reading a pickle runs what is in it, and that may raise anything.
+        except BaseException as error:  # noqa: BLE001
+            raise function_fault(request.header["path"], error, self._code_folder) from None
 
     def _release(self, request: Message) -> Reply:
         self._fitted.pop(request.header["fit"], None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clew.entities import Json, ModelDeclaration
+from clew.tracking import OpenedFile
 from clew.training.process import Limits
 
 
@@ -18,8 +19,6 @@ class Fit:
     ----------
     params
         The hyperparameters that the function was called with, defaults included.
-    logged
-        What ``train.log`` got, in order: ``(name, step, value)``.
     model_digest
         SHA-256 over the model's predictions on up to 1,000 rows spread over its training rows, bit by
         bit: the same rows, parameters and seed give the same digest, unless the code is not
@@ -32,17 +31,19 @@ class Fit:
         The label's values, sorted; None for regression.
     n_rows
         How many labelled rows it learned from.
+    opened
+        Files outside of the captured code that the process read until then, at import or in a fit.
     """
 
     id: str
     params: Mapping[str, Any]
-    logged: tuple[tuple[str, int | None, float], ...]
     model_digest: str
     output: bytes
     seconds: float
     peak_memory_bytes: int
     classes: tuple[Any, ...] | None
     n_rows: int
+    opened: tuple[OpenedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +79,11 @@ def fit_of(fit_id: str, fitted: Json, output: bytes) -> Fit:
     return Fit(
         id=fit_id,
         params=fitted["params"],
-        logged=tuple((name, step, value) for name, step, value in fitted["logged"]),
         model_digest=fitted["model_digest"],
         output=output,
         seconds=fitted["seconds"],
         peak_memory_bytes=fitted["peak_memory_bytes"],
         classes=None if classes is None else tuple(classes),
         n_rows=fitted["n_rows"],
+        opened=tuple(OpenedFile(path, digest) for path, digest in fitted["opened"]),
     )

@@ -20,7 +20,9 @@ from clew.declare import ModelSpec
 from clew.entities import Json, RowRange
 from clew.errors import ClewError, TrainingFailed, UsageError, did_you_mean
 from clew.registry import LoadedModel, Predictions, Signature, wrap_model
+from clew.registry.flavors.onnx_file import is_onnx, take_in
 from clew.training.faults import function_fault, user_traceback
+from clew.training.journal import JournalWriter
 from clew.training.protocol import pack_array
 from clew.training.train import Train
 
@@ -87,9 +89,14 @@ class Fitted:
 
 
 def fit(
-    data: Rows, rows: tuple[RowRange, ...], params: Mapping[str, Any], seed: int, code_folder: Path
+    data: Rows,
+    rows: tuple[RowRange, ...],
+    params: Mapping[str, Any],
+    seed: int,
+    code_folder: Path,
+    journal: JournalWriter | None = None,
 ) -> Fitted:
-    """Call the user's function on the labelled ones of `rows`.
+    """Call the user's function on the labelled ones of `rows`; what it logs and saves goes to `journal`.
 
     Raises
     ------
@@ -105,7 +112,7 @@ def fit(
     features = labelled.select(data.features)
     frame = spec.declaration.dataset.frame
     signature = Signature.of(features, data.categorical, frame, spec.declaration.task, classes)
-    train = _train(signature, features, labelled, data)
+    train = _train(signature, features, labelled, data, journal)
     seed_everything(seed)
     forget_peak_memory()
     start = time.perf_counter()
@@ -115,7 +122,6 @@ def fit(
     loaded, digest = _sure_to_predict(model, signature, features, spec, code_folder)
     report = {
         "params": dict(spec.declaration.params) | arguments,
-        "logged": train.logged,
         "model_digest": digest,
         "seconds": seconds,
         "peak_memory_bytes": peak,
@@ -190,7 +196,9 @@ def _classes(labelled: pa.Table, rows: tuple[RowRange, ...], spec: ModelSpec) ->
     return classes
 
 
-def _train(signature: Signature, features: pa.Table, labelled: pa.Table, data: Rows) -> Train:
+def _train(
+    signature: Signature, features: pa.Table, labelled: pa.Table, data: Rows, journal: JournalWriter | None
+) -> Train:
     dataset = data.spec.declaration.dataset
     return Train(
         X=signature.to_frame(features),
@@ -199,6 +207,7 @@ def _train(signature: Signature, features: pa.Table, labelled: pa.Table, data: R
         keys=_array(labelled.column(dataset.key)),
         label_delay=dataset.label_delay,
         files=data.files,
+        journal=journal,
     )
 
 
@@ -218,6 +227,9 @@ def _call(spec: ModelSpec, train: Train, arguments: Mapping[str, Any], code_fold
         raise function_fault(spec.name, error, code_folder) from None
     if model is None:
         raise TrainingFailed(f"{spec.name}() returned None. End it with: return the fitted model.")
+    if is_onnx(model):
+        # Now, as the next fit may write to the same file.
+        return take_in(model)
     if not hasattr(model, "predict"):
         raise TrainingFailed(
             f"{spec.name}() returned {type(model).__name__!r}, which has no predict(). End it with: return"

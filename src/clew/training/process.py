@@ -124,6 +124,12 @@ class UserProcess:
     def has_ended(self) -> bool:
         return self._popen.poll() is not None
 
+    def interrupt(self) -> None:
+        """End the process from another thread than the one that waits for its reply; that one is told."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if self._popen.poll() is None:
+                os.killpg(self._popen.pid, signal.SIGKILL)
+
     def kill(self) -> None:
         """End the process and those it started; harmless when they are gone."""
         if self._lifeline < 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,8 @@ from clew.entities import Column, Duration, Json, ModelDeclaration, Param, RowRa
 from clew.errors import ClewError, NotFound, TrainingFailed, UsageError, did_you_mean
 from clew.tracking.children import variables_of_children
 from clew.training.fits import Fit, Memory, Recipe, Used, fit_of
+from clew.training.following import Listener, following
+from clew.training.journal import ArtifactLimits
 from clew.training.process import Limits, ProcessEnded, UserProcess
 from clew.training.project import Described
 from clew.training.protocol import Message, pack_table, unpack_error, unpack_predictions
@@ -58,7 +61,9 @@ class Child:
         scratch: Path,
         memory_limit_bytes: int | None = None,
         python: Path | None = None,
+        artifact_limits: ArtifactLimits | None = None,
     ) -> None:
+        self._artifact_limits = artifact_limits or ArtifactLimits()
         self._code_folder = code_folder.resolve()
         self._project_root = project_root.resolve()
         self._scratch = scratch.resolve()
@@ -77,6 +82,7 @@ class Child:
         *,
         memory_limit_bytes: int | None = None,
         python: Path | None = None,
+        artifact_limits: ArtifactLimits | None = None,
     ) -> Child:
         """Start a process that runs the code below `code_folder`.
 
@@ -92,8 +98,10 @@ class Child:
             What any call may use; a model's own ``memory_limit`` holds if it is lower.
         python
             The interpreter of another environment that has this Clew; this process's own by default.
+        artifact_limits
+            What ``train.artifact`` takes.
         """
-        child = cls(code_folder, project_root, scratch, memory_limit_bytes, python)
+        child = cls(code_folder, project_root, scratch, memory_limit_bytes, python, artifact_limits)
         child._process = UserProcess(child._code_folder, child._project_root, python)
         return child
 
@@ -122,6 +130,12 @@ class Child:
             self._process = None
         self._memory.told = None
         self._memory.held.clear()
+
+    def interrupt(self) -> None:
+        """End what is being done, from another thread: the call that waits for it raises `TrainingFailed`."""
+        process = self._process
+        if process is not None:
+            process.interrupt()
 
     @property
     def process_id(self) -> int | None:
@@ -224,6 +238,7 @@ class Child:
         params: Mapping[str, Any] | None = None,
         seed: int = 0,
         time_limit: Duration | timedelta | None = None,
+        listener: Listener | None = None,
     ) -> Fit:
         """Run the user's function on the labelled ones of `rows`, and hold the model under `fit_id`.
 
@@ -238,6 +253,8 @@ class Child:
             ``seed`` or ``random_state`` that `params` does not set.
         time_limit
             Instead of the model's declared one.
+        listener
+            Is told what the function logs and saves; without one that is let go.
 
         Raises
         ------
@@ -259,7 +276,12 @@ class Child:
             "seed": seed,
         }
         recipe = Recipe(request, used, self._limits(time_limit or used.declaration.time_limit, used))
-        fit = self._fit(fit_id, recipe, used)
+        if listener is None:
+            fit = self._fit(fit_id, recipe, used)
+        else:
+            journal = self._new_file("journal")
+            with following(journal, listener):
+                fit = self._fit(fit_id, recipe, used, journal)
         self._memory.recipes[fit_id] = Recipe(request, used, recipe.limits, fit.model_digest)
         return fit
 
@@ -361,6 +383,14 @@ class Child:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         return self._call(f"Packaging {fit_id}", request, self._limits(TABLE_LIMIT))
 
+    def adopt(self, request: Json, tables: Sequence[pa.Table]) -> Json:
+        """Package a model that was made elsewhere: see `clew.training.adopting.adopt`."""
+        limits = self._limits(DESCRIBE_LIMIT)
+        packed = [pack_table(table) for table in tables]
+        reply = self._call(f"Reading {request['path']}", {"verb": "adopt", **request}, limits, packed)
+        adopted: Json = reply.header["adopted"]
+        return adopted
+
     def knows(self, fit_id: str) -> bool:
         """Whether a model with this id was fitted or loaded here and not let go."""
         return fit_id in self._memory.recipes
@@ -380,10 +410,13 @@ class Child:
 
     # -- one process, and another after it -----------------------------------------------------------------
 
-    def _fit(self, fit_id: str, recipe: Recipe, used: Used) -> Fit:
+    def _fit(self, fit_id: str, recipe: Recipe, used: Used, journal: Path | None = None) -> Fit:
         self._surely(lambda: self._tell(used))
         self._memory.held.discard(fit_id)
-        reply = self._call(f"{used.declaration.name}()", recipe.request, recipe.limits)
+        request = recipe.request
+        if journal is not None:
+            request = {**request, "journal": str(journal), "limits": astuple(self._artifact_limits)}
+        reply = self._call(f"{used.declaration.name}()", request, recipe.limits)
         self._memory.held.add(fit_id)
         return fit_of(fit_id, reply.header["fitted"], self.output)
 

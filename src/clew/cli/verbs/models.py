@@ -12,8 +12,11 @@ from clew.cli.values import WHICH, json_option
 
 if TYPE_CHECKING:
     from clew.entities import AuditEntry, GateReport, Version
+    from clew.loop.adoption import Adoption
     from clew.registry import ModelSummary
     from clew.storage import Store
+
+ROWS = "What is known of it"
 
 
 @click.group("models", cls=Verbs, example="clew models show busy_hour")
@@ -161,3 +164,75 @@ def diff_models(then: str, now: str, as_json: bool) -> None:
     from clew.cli.verbs.runs import show_difference
 
     show_difference(then, now, as_json)
+
+
+@models.command("import", cls=Explained, example="clew models import churn churn.lgb --example rows.csv")
+@click.argument("name", metavar="NAME")
+@click.argument("source", metavar="FILE")
+@option("--example", metavar="FILE", purpose=ROWS, help="Rows that show which columns the model takes.")
+@option("--data", metavar="FILE", purpose=ROWS, help="Rows that its reference profile counts.")
+@option("--label", metavar="COLUMN", purpose=ROWS, help="The label's column in these rows.")
+@option("--reason", default="made elsewhere", purpose=ROWS, help="Why; it stands in the audit log.")
+@json_option
+def import_model(
+    name: str,
+    source: str,
+    example: str | None,
+    data: str | None,
+    label: str | None,
+    reason: str,
+    as_json: bool,
+) -> None:
+    """Make a model from elsewhere version 1 and champion of NAME.
+
+    FILE is LightGBM's text, XGBoost's .json or .ubj, .skops, .onnx, a folder in MLflow's format
+    (mlflow:FOLDER) or a model of its registry (mlflow:models:/churn/7). A pickle is read only where clew.toml
+    says allow_pickle = true: once, in a process of its own, and kept in a native format.
+
+    Where the project declares NAME, its dataset shows the columns, and requests are answered over HTTP.
+    """
+    from pathlib import Path
+
+    from clew.cli.people import actor_here
+    from clew.cli.records import records_or_new
+    from clew.config import load_settings
+    from clew.workspace import open_workspace
+
+    is_project = bool(load_settings(Path.cwd()).models)
+    with open_workspace(None, Path.cwd()) if is_project else records_or_new() as workspace:
+        adopted = workspace.import_model(
+            name,
+            source,
+            where=Path.cwd(),
+            example=example,
+            data=data,
+            label=label,
+            actor=actor_here(),
+            reason=reason,
+        )
+    answer(as_json, adopted, lambda: _show_adopted(adopted))
+
+
+def _show_adopted(adopted: Adoption) -> None:
+    from clew.cli.terminal import say, show_facts
+
+    version, name = adopted.version, adopted.version.deployment
+    n_rows = adopted.n_profile_rows
+    was = "" if adopted.is_new else ", as it was already"
+    say(f"{version.name} is the champion of {name}{was}. Its training is unknown.", style="bold")
+    converted = ", and kept as" if adopted.kind == "pickle" else ", kept as"
+    show_facts(
+        {
+            "from": f"{adopted.source} ({adopted.kind}{converted} {version.flavor})",
+            "sha256": adopted.digest,
+            "columns": ", ".join(adopted.columns),
+            "profile": f"{n_rows:,} rows" if n_rows else "none: give --data FILE",
+        }
+    )
+    say()
+    if not adopted.is_declared:
+        say(
+            f"No file of the project declares {name}, so it answers clew predict and clew.load, but no"
+            " requests. Declare it with @clew.model to serve it."
+        )
+    say(f"Where it came from: clew trace {version.name}")

@@ -138,6 +138,8 @@ def show_overview(found: Overview) -> None:
     for each in found.models:
         if each.stage == "waits":
             say(f"\n{each.deployment} waits: {each.waits_for}")
+        if each.served_from:
+            say(f"\n{each.served_from}")
     asked = [_version_line(each.deployment, one) for each in found.models for one in each.versions]
     if asked:
         say("\nBy version, in the last minute:")

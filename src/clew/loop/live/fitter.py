@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from clew.entities import RowRange
 from clew.errors import ClewError, DataError, TrainingFailed
-from clew.loop.fitter import Fitter, Packaged, Rehearsal, Thread
+from clew.loop.fitter import Fitter, Judgement, Packaged, Rehearsal, Thread
 from clew.loop.live.rows import Answer, LiveRows
 from clew.loop.live.workshop import Workshop
 from clew.loop.standing import FittedModel, Pieces, Scored
@@ -73,11 +73,16 @@ class LiveFitter(Fitter):
         return is_new
 
     def fit(
-        self, purpose: str, pieces: Pieces, first_row: int, rehearse: Rehearsal | None = None
+        self,
+        purpose: str,
+        pieces: Pieces,
+        first_row: int,
+        rehearse: Rehearsal | None = None,
+        judge: Judgement | None = None,
     ) -> FittedModel:
         """See `Fitter.fit`. What was fitted is packaged at once, so that it outlives this process."""
         with self._slot:
-            model = super().fit(purpose, pieces, first_row, rehearse)
+            model = super().fit(purpose, pieces, first_row, rehearse, judge)
         self.package(model, {})
         return model
 

@@ -42,6 +42,7 @@ from clew.loop.live.fitter import LiveFitter
 from clew.loop.live.rows import LiveRows, matured_history
 from clew.loop.live.surroundings import LiveStatus, Surroundings
 from clew.loop.live.traffic import LiveTraffic
+from clew.loop.live.upgrades import check_after_upgrade
 from clew.loop.live.workshop import Workshop
 from clew.loop.live.world import LiveWorld
 from clew.loop.model_loop import ModelLoop
@@ -94,6 +95,7 @@ class LiveModel:
         with self._lock:
             declaration, store = self._described.model, self._around.store
             ensure_deployment(store, self.deployment, "live", declaration.name, declaration, now)
+            check_after_upgrade(self._around, self.deployment, now)
             try:
                 checkpoint = load_checkpoint(store, self.deployment)
                 self._has_lived = checkpoint is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from clew.loop.folders import by_name, folders_of_model
 from clew.loop.live.rows import positions_of
 from clew.registry import fetch_package
 from clew.storage import Store
-from clew.training import Child, Described
+from clew.training import ArtifactLimits, Child, Described
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class CapturedProject:
     tree: str
     folder: Path
     described: tuple[Described, ...]
+    artifact_limits: ArtifactLimits = field(default_factory=ArtifactLimits)
 
 
 class Workshop:
@@ -97,7 +98,10 @@ class Workshop:
 
     def _start(self, name: str) -> Child:
         scratch = self._children.enter_context(self.store.scratch(name))
-        return self._children.enter_context(Child.start(self._project.folder, self._project.root, scratch))
+        project = self._project
+        return self._children.enter_context(
+            Child.start(project.folder, project.root, scratch, artifact_limits=project.artifact_limits)
+        )
 
     def _use(self, child: Child) -> None:
         if self.rows is not None and self.snapshot is not None:

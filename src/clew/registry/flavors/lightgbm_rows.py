@@ -7,20 +7,18 @@ process that predicts. The library alone takes a few.
 from __future__ import annotations
 
 import ctypes
-import math
 import platform
-import struct
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clew.entities import Json
 from clew.errors import MissingExtra, PackageError
-from clew.registry.row_values import RowColumn, missing_field, values_getter
+from clew.registry.number_rows import NumberRows
 
 if TYPE_CHECKING:
     from clew.storage.records import Value
@@ -33,76 +31,30 @@ _FLOAT64, _ROW_MAJOR, _NORMAL, _FROM_FIRST, _ALL_TREES = 1, 1, 0, 0, -1
 _PARAMETERS = b"num_threads=1"
 
 
-class LightGBMRows:
+class LightGBMRows(NumberRows):
     """A Booster that answers rows; see :class:`clew.registry.row_models.RowModel`.
 
     Made for one thread that predicts, and safe in several: LightGBM answers single rows of one model one
     after another, and each call has an answer of its own to write to.
+
+    Raises
+    ------
+    PackageError
+        When LightGBM cannot read the model, or it is not the one that the signature describes.
+    MissingExtra
+        When LightGBM is not installed.
     """
 
-    def __init__(self, booster: _Booster, columns: Sequence[RowColumn], classes: tuple[Any, ...] | None):
-        self.names = tuple(column.name for column in columns)
-        self.classes = classes
-        self._booster = booster
-        self._values_of = values_getter(self.names)
-        self._readers = [(column.name, column.reader(), column.codes()) for column in columns]
-        self._pack = struct.Struct(f"{len(columns)}d").pack
-
-    @classmethod
-    def open(cls, folder: Path, signature: Json) -> LightGBMRows:
-        """Read the model of a package that was checked.
-
-        Raises
-        ------
-        PackageError
-            When LightGBM cannot read it, or it is not the one that the signature describes.
-        MissingExtra
-            When LightGBM is not installed.
-        """
-        columns = [RowColumn.from_json(column) for column in signature["columns"]]
-        classes = None if signature["classes"] is None else tuple(signature["classes"])
-        booster = _Booster((folder / MODEL_FILE).read_bytes())
-        # LightGBM would read beyond the end of a row that is too short for it.
-        if booster.n_columns != len(columns) or (classes is None and booster.n_outputs != 1):
-            raise PackageError(
-                f"The model takes {booster.n_columns} columns and answers {booster.n_outputs} numbers, which"
-                f" its signature of {len(columns)} columns does not say. Register the model again."
-            )
-        return cls(booster, columns, classes)
-
-    def encode(self, row: Mapping[str, Value]) -> tuple[bytes, tuple[str, ...]]:
-        try:
-            given = self._values_of(row)
-        except KeyError:
-            raise missing_field(row, self.names) from None
-        unseen: tuple[str, ...] = ()
-        numbers: list[float] = []
-        for value, (name, read, codes) in zip(given, self._readers, strict=True):
-            if value is None:
-                numbers.append(math.nan)
-            elif codes is None:
-                numbers.append(read(value))
-            elif (code := codes.get(read(value))) is None:
-                numbers.append(math.nan)
-                unseen += (name,)
-            else:
-                numbers.append(code)
-        return self._pack(*numbers), unseen
+    def __init__(self, folder: Path, signature: Json) -> None:
+        super().__init__(signature)
+        self._booster = _Booster((folder / MODEL_FILE).read_bytes())
+        self.require_shape(self._booster.n_columns, self._booster.n_outputs)
 
     def answer(self, rows: Sequence[bytes]) -> tuple[list[Value], list[tuple[float, ...]] | None]:
+        self.require_length(rows)
         booster = self._booster
         numbers = booster.predict_one(rows[0]) if len(rows) == 1 else booster.predict_many(rows)
-        classes = self.classes
-        if classes is None:
-            return list(numbers), None
-        n = booster.n_outputs
-        # A model that saw one class only has a second column that no class belongs to.
-        if n == 1:
-            probabilities = [(1.0 - number, number)[: len(classes)] for number in numbers]
-        else:
-            starts = range(0, len(numbers), n)
-            probabilities = [tuple(numbers[start : start + n][: len(classes)]) for start in starts]
-        return [classes[row.index(max(row))] for row in probabilities], probabilities
+        return self.labelled(numbers, booster.n_outputs)
 
 
 class _Booster:
@@ -125,20 +77,16 @@ class _Booster:
         self._check(prepare(handle, *prediction, ctypes.byref(fast)))
         self._handle, self._fast = handle, fast
         self.n_columns, self.n_outputs = n_columns.value, n_outputs.value
-        self._n_bytes = 8 * self.n_columns
         self._one_answer = ctypes.c_double * self.n_outputs
         self._predict_one = library.LGBM_BoosterPredictForMatSingleRowFast
 
     def predict_one(self, row: bytes) -> list[float]:
-        self._require_length(row)
         answer = self._one_answer()
         self._check(self._predict_one(self._fast, row, ctypes.byref(ctypes.c_int64()), answer))
         return answer[:]
 
     def predict_many(self, rows: Sequence[bytes]) -> list[float]:
         """The outputs of each row, one row after another."""
-        for row in rows:
-            self._require_length(row)
         if not rows:
             return []
         answer = (ctypes.c_double * (self.n_outputs * len(rows)))()
@@ -152,13 +100,6 @@ class _Booster:
         if code != 0:
             said = self._library.LGBM_GetLastError().decode(errors="replace")
             raise PackageError(f"LightGBM {version('lightgbm')} cannot use the model: {said}")
-
-    def _require_length(self, row: bytes) -> None:
-        if len(row) != self._n_bytes:
-            raise ValueError(
-                f"a row of {len(row) // 8} numbers was encoded by another model; this one takes"
-                f" {self.n_columns}"
-            )
 
 
 def _free(library: ctypes.CDLL, handle: ctypes.c_void_p, fast: ctypes.c_void_p) -> None:

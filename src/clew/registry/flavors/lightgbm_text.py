@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from clew.errors import MissingExtra, PackageError
 from clew.registry.classes import own_classes
+from clew.registry.flavors.fitted_columns import listing, other_columns
 from clew.registry.flavors.saved import SavedModel
 from clew.registry.frames import Frame
 from clew.registry.predictions import Predictions, from_numbers, from_probabilities
@@ -32,7 +33,7 @@ _OWN_TYPES = {
     "lightgbm.sklearn.LGBMRegressor",
     "lightgbm.sklearn.LGBMRanker",
 }
-_PROBABILITY_OBJECTIVES = {"binary", "multiclass", "multiclassova", "cross_entropy"}
+PROBABILITY_OBJECTIVES = {"binary", "multiclass", "multiclassova", "cross_entropy"}
 # Settings that change what the scikit-learn wrapper answers and that the text does not carry.
 _PREDICT_SETTINGS = {"start_iteration_predict", "num_iteration_predict", "pred_early_stop"}
 
@@ -110,7 +111,7 @@ def wrap(model: Any, signature: Signature) -> LightGBMModel:
         _refuse_classifier(model)
         return LightGBMModel(booster, replace(used, classes=None))
     objective = objective_of(booster)
-    if objective not in _PROBABILITY_OBJECTIVES:
+    if objective not in PROBABILITY_OBJECTIVES:
         raise PackageError(
             f"The LightGBM model was fitted with the objective {objective!r}, whose answers are no"
             " probabilities of classes. Use LGBMClassifier, or one of the objectives binary, multiclass and"
@@ -187,11 +188,7 @@ def _used_columns(booster: Any, signature: Signature) -> Signature:
         n_columns = booster.num_feature()
         is_nameless = all(re.fullmatch(r"Column_\d+", name) for name in booster.feature_name())
         if not is_nameless or n_columns != len(signature.names):
-            raise PackageError(
-                f"The LightGBM model was fitted on {_listing(booster.feature_name())}, but the features are"
-                f" {_listing(signature.names)}. Fit it on columns of train.X; a transformation that is"
-                " needed to predict belongs into a scikit-learn Pipeline."
-            )
+            raise other_columns("LightGBM", listing(booster.feature_name()), signature)
         names = list(signature.names)
     return _with_levels(
         signature.only([name for name in names if name is not None]), booster.pandas_categorical
@@ -203,7 +200,7 @@ def _with_levels(used: Signature, levels: list[list[Any]] | None) -> Signature:
     if len(categorical) != len(levels or ()):
         raise PackageError(
             f"The LightGBM model was fitted with {len(levels or ())} categorical columns, but the features"
-            f" have {len(categorical)}: {_listing(categorical)}. Fit it on train.X as it is, in pandas"
+            f" have {len(categorical)}: {listing(categorical)}. Fit it on train.X as it is, in pandas"
             " (frame='pandas'); or encode categories inside a scikit-learn Pipeline."
         )
     fitted = dict(zip(categorical, map(tuple, levels or ()), strict=True))
@@ -220,11 +217,6 @@ def _classes(model: Any, booster: Any, signature: Signature) -> tuple[Any, ...]:
         return signature.classes or codes
     raise PackageError(
         f"The model is {'a Booster' if type(model).__name__ == 'Booster' else 'an ' + type(model).__name__},"
-        f" which answers for the classes {_listing(codes)} and does not know which of the labels"
-        f" {_listing(signature.classes)} they are. Use LGBMClassifier, which keeps them."
+        f" which answers for the classes {listing(codes)} and does not know which of the labels"
+        f" {listing(signature.classes)} they are. Use LGBMClassifier, which keeps them."
     )
-
-
-def _listing(values: Any, most: int = 8) -> str:
-    shown = ", ".join(map(repr, list(values)[:most]))
-    return f"{shown}, … ({len(values)} in all)" if len(values) > most else shown or "none"
