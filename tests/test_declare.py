@@ -138,7 +138,7 @@ def test_an_unknown_zone_is_told_what_a_zone_looks_like(wrong: object) -> None:
 
 
 def test_a_source_of_another_kind_is_refused() -> None:
-    assert "source is 7; give a Parquet or CSV path" in refusal_of_dataset(7)
+    assert "source is 7; give a Parquet, CSV or JSON lines path" in refusal_of_dataset(7)
 
 
 def test_a_dataset_without_a_name_is_refused() -> None:

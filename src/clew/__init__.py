@@ -10,18 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clew.declare import dataset, model
+    from clew.declare import dataset, model, sql
     from clew.errors import ClewError
-    from clew.workspace import load
+    from clew.reading import load, snapshot
 
 __version__ = "0.1.0"
-__all__ = ["ClewError", "__version__", "dataset", "load", "model"]
+__all__ = ["ClewError", "__version__", "dataset", "load", "model", "snapshot", "sql"]
 
 _HOMES = {
     "dataset": "clew.declare",
     "model": "clew.declare",
+    "sql": "clew.declare",
     "ClewError": "clew.errors",
-    "load": "clew.workspace",
+    "load": "clew.reading",
+    "snapshot": "clew.reading",
 }
 
 

@@ -200,6 +200,9 @@ class Settings:
         Where ``clew up`` listens, and what a request may ask for.
     notifications
         Who is told of pages and of what the loop did.
+    connections
+        Databases that `clew.sql` reads, by name: ``[connections]`` with ``warehouse = "$WAREHOUSE_URL"``. A
+        SQLite file is ``sqlite:///shop.db``, from the project's folder.
     tracking
         What ``train.artifact`` may keep with a run.
     allow_pickle
@@ -218,6 +221,7 @@ class Settings:
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     serving: ServingSettings = field(default_factory=ServingSettings)
     notifications: NotificationSettings = field(default_factory=NotificationSettings)
+    connections: Mapping[str, str] = field(default_factory=dict, repr=False)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
     allow_pickle: bool = False
     log: LogSettings = field(default_factory=LogSettings)
@@ -272,6 +276,7 @@ def load_settings(start: Path, environment: Mapping[str, str] | None = None) -> 
         budget=_budget(_section(resolved, "budget", BudgetSettings)),
         serving=_serving(_section(resolved, "serving", ServingSettings)),
         notifications=_notifications(_section(resolved, "notifications", NotificationSettings), root),
+        connections=_connections(resolved.get("connections", {})),
         tracking=_tracking(_section(resolved, "tracking", TrackingSettings)),
         allow_pickle=_typed(resolved.get("allow_pickle", False), bool, "allow_pickle"),
         log=_log(_section(resolved, "log", LogSettings)),
@@ -454,6 +459,18 @@ def _models(given: Any) -> tuple[str, ...]:
     for entry in entries:
         _typed(entry, str, "an entry of models")
     return tuple(entries)
+
+
+def _connections(given: Any) -> dict[str, str]:
+    """Whatever is wrong, the message does not repeat a URL, which may hold a password."""
+    found = _typed(given, dict, "connections")
+    for name, url in found.items():
+        if not isinstance(url, str) or "://" not in url:
+            raise SettingsError(
+                f"{PROJECT_FILE}: connections.{name} is no database URL. Write"
+                ' "postgresql://user@host/name", "sqlite:///shop.db", or "$NAME".'
+            )
+    return dict(found)
 
 
 def _params(given: Any) -> dict[str, dict[str, Any]]:

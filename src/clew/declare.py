@@ -37,12 +37,77 @@ DEFAULT_ROLLOUT = "shadow 1d, canary 10% 1d"
 
 
 @dataclass(frozen=True, slots=True)
+class SqlQuery:
+    """A query of a database that ``clew.toml`` names; made by `sql`.
+
+    Attributes
+    ----------
+    connection
+        The name under ``[connections]``.
+    file
+        The file of the query, relative to the project, or None.
+    text
+        The query itself, or None.
+    """
+
+    connection: str
+    file: str | None = None
+    text: str | None = None
+
+    @property
+    def source(self) -> str:
+        """What it is called in records; never where it leads or with which password."""
+        return f"sql://{self.connection}" + (f"/{self.file}" if self.file else "")
+
+
+def sql(connection: str, query: str | None = None, *, file: str | os.PathLike[str] | None = None) -> SqlQuery:
+    """A dataset's source that is a query: ``clew.dataset(clew.sql("warehouse", file="features.sql"), …)``.
+
+    It runs whenever a snapshot is taken, in a transaction that only reads, in the process that runs your
+    code. The query is part of the captured code, so it is recorded with every run.
+
+    Parameters
+    ----------
+    connection
+        A name under ``[connections]`` in ``clew.toml``, where the database's URL stands.
+    query
+        The query's text; or
+    file
+        a file of the project that holds it.
+
+    Raises
+    ------
+    DeclarationError
+        When both or neither are given, or the file lies outside of the project.
+
+    Examples
+    --------
+    >>> sql("warehouse", file="features.sql").source
+    'sql://warehouse/features.sql'
+    """
+    if not re.fullmatch(r"[A-Za-z_][\w-]*", str(connection)):
+        raise DeclarationError(
+            "The first argument of clew.sql is no name; give one that stands under [connections] in"
+            " clew.toml, never a URL: it may hold a password."
+        )
+    if (query is None) == (file is None):
+        raise DeclarationError("clew.sql takes either the query's text or file=, and one of them.")
+    path = None if file is None else os.fspath(file)
+    if path is not None and (os.path.isabs(path) or ".." in path.split("/")):  # noqa: PTH117 - as it is written
+        raise DeclarationError(
+            f"file is {path!r}; give a path inside the project, so that the query is recorded with the code."
+        )
+    return SqlQuery(connection, path, query)
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetSpec:
     """A declared dataset: the declaration and the function that returns its rows."""
 
     declaration: DatasetDeclaration
     function: Callable[..., Any] = field(repr=False)
     load: Callable[[], Any] | None = field(default=None, repr=False)
+    query: SqlQuery | None = None
 
     @property
     def name(self) -> str:
@@ -69,7 +134,7 @@ class ModelSpec:
 
 
 def dataset(
-    source: str | os.PathLike[str] | Callable[[], Any],
+    source: str | os.PathLike[str] | SqlQuery | Callable[[], Any],
     *,
     time: str,
     key: str,
@@ -89,7 +154,8 @@ def dataset(
     Parameters
     ----------
     source
-        A Parquet or CSV file, a glob of such files, or a callable that returns a frame.
+        A Parquet, CSV or JSON lines file, a glob of such files, a query made by `clew.sql`, or a callable
+        that returns a frame.
     time, key, label
         Columns of what the function returns: when the thing predicted happened, its unique name, and
         the truth about it. A null label is unknown, never a class.
@@ -121,9 +187,10 @@ def dataset(
     for role, column in roles.items():
         _require_one_column(role, column)
     _refuse_shared_columns(roles)
-    if not callable(source) and not isinstance(source, str | os.PathLike):
+    if not callable(source) and not isinstance(source, str | os.PathLike | SqlQuery):
         raise DeclarationError(
-            f"source is {source!r}; give a Parquet or CSV path, a glob, or a callable that returns a frame."
+            f"source is {source!r}; give a Parquet, CSV or JSON lines path, a glob, clew.sql(…), or a"
+            " callable that returns a frame."
         )
     if frame not in FRAMES:
         raise DeclarationError(f"frame is {frame!r}. {did_you_mean(str(frame), FRAMES)}")
@@ -135,13 +202,14 @@ def dataset(
             key=key,
             label=label,
             label_delay=Duration.parse(label_delay, "label_delay"),
-            source=None if callable(source) else os.fspath(source),
+            source=_source_name(source),
             entity=entity,
             timezone=_known_timezone(timezone),
             frame=frame,
             not_features=_names("not_features", not_features),
         )
-        return DatasetSpec(declaration, function, source if callable(source) else None)
+        load = source if callable(source) else None
+        return DatasetSpec(declaration, function, load, source if isinstance(source, SqlQuery) else None)
 
     return declare
 
@@ -349,6 +417,12 @@ def _rollout_step(stage: str) -> RolloutStep:
 
 
 # -- checks of single arguments ------------------------------------------------------------------------
+
+
+def _source_name(source: str | os.PathLike[str] | SqlQuery | Callable[[], Any]) -> str | None:
+    if isinstance(source, SqlQuery):
+        return source.source
+    return None if callable(source) else os.fspath(source)
 
 
 def _function_name(function: Callable[..., Any], what: str) -> str:

@@ -53,7 +53,7 @@ from clew.loop.result import (
     TryResult,
 )
 from clew.loop.run_change import RunChange, run_change
-from clew.loop.served_model import ElsewhereModel, ServedModel
+from clew.loop.served_model import ElsewhereModel
 from clew.loop.targets import chosen, params_of, refuse_params_of_nobody
 from clew.loop.trace import touched, trace, version_name
 from clew.loop.trial import Trial, try_result
@@ -599,7 +599,8 @@ class Workspace:
         with ExitStack() as stack:
             child, tree = self._captured(stack, known | guessed)
             described = child.describe(self._target.files)
-            declared = {source for each in described for source in declared_sources(each.model)}
+            sources = {source for each in described for source in declared_sources(each.model)}
+            declared = {source for source in sources if "://" not in source}
             if (declared | known) != (guessed | known):
                 # Declared data is never captured, other files are; only now is it known which is which.
                 child.close()
@@ -612,7 +613,7 @@ class Workspace:
         tree = capture_code(
             self.store,
             self.settings.root,
-            exclude=sorted(sources),
+            exclude=sorted(sources | self._connected_files()),
             written=batch_destinations(self.store),
             now=now,
         )
@@ -620,6 +621,12 @@ class Workspace:
         materialise_code(self.store, tree.id, folder / "code")
         child = stack.enter_context(self._start(folder / "code", folder))
         return child, tree
+
+    def _connected_files(self) -> set[str]:
+        """SQLite files that `clew.sql` reads are data, not code."""
+        urls = self.settings.connections.values()
+        paths = [url.partition("?")[0].partition("///") for url in urls if url.startswith("sqlite:///")]
+        return {path for _, _, path in paths}
 
     def _start(self, code: Path, scratch: Path) -> Child:
         return Child.start(code, self.settings.root, scratch, artifact_limits=self._artifact_limits)
@@ -724,28 +731,3 @@ def open_existing_records(
         )
     with open_records(where, clock=clock, environment=environment) as records:
         yield records
-
-
-def load(name: str, *, project: str | Path = ".", allow_code: bool = False) -> ServedModel:
-    """Load a registered version into this process: ``clew.load("busy_hour@champion").predict(frame)``.
-
-    Parameters
-    ----------
-    name
-        ``"busy_hour@7"``, ``"busy_hour@champion"``, or ``"busy_hour"`` for its champion.
-    project
-        The project's folder, or one inside it.
-    allow_code
-        Let a model that needs the project's own code bring the code that it was made with.
-
-    Raises
-    ------
-    NotFound
-        When there is no such version, naming those that exist, or nothing was recorded there at all.
-    PackageError
-        When it needs code and may not bring it, or was damaged.
-    """
-    with open_existing_records(Path(project)) as records:
-        version = records._version(name)
-        model = records.load_model(version.name, allow_code=allow_code)
-        return ServedModel(version.deployment, version.number, model, records.cut(version.deployment))

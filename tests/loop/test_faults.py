@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clew.datasets import get_snapshot, list_snapshots, read_rows
-from clew.datasets.verifying import verify_snapshot
+from clew.datasets.verify import verify_snapshot
 from clew.errors import ClewError, StoreError
 from clew.loop.cleaning import clean
 from clew.registry.audit_check import verify_audit
@@ -58,12 +58,12 @@ def test_a_snapshot_that_is_killed_is_invisible_and_the_repeat_finishes_it(tmp_p
             there = list_snapshots(store)
             assert first.id in {each.id for each in there}
             for snapshot in there:
-                assert verify_snapshot(store, snapshot) == [], "what is visible is whole"
+                assert verify_snapshot(store, snapshot).is_whole, "what is visible is whole"
             again = people.taken(store, wanted)
             assert read_rows(store, again).num_rows == wanted.num_rows
-            assert verify_snapshot(store, again) == []
+            assert verify_snapshot(store, again).is_whole
             clean(store, actor="ana", now=NOW, wall=wall_clock())
-            assert verify_snapshot(store, get_snapshot(store, again.id)) == []
+            assert verify_snapshot(store, get_snapshot(store, again.id)).is_whole
 
 
 MIGRATES = """
@@ -120,12 +120,11 @@ def test_a_flipped_bit_in_a_part_is_found_on_read_and_named(tmp_path: Path) -> N
     with opened(tmp_path) as store:
         with pytest.raises(StoreError, match=part.object_digest):
             read_rows(store, snapshot)
-        [fault] = verify_snapshot(store, snapshot)
-        start = snapshot.parts[0].n_rows
-        assert f"part 2 of {len(snapshot.parts)}, rows {start:,} to {start + part.n_rows:,}" in fault
+        [fault] = verify_snapshot(store, snapshot).damaged
+        assert (fault.part, fault.first_row, fault.n_rows) == (2, snapshot.parts[0].n_rows, part.n_rows)
         people.taken(store, people.rows(30_000))
         assert store.objects.put(_whole(tmp_path, part.object_digest)) == part.object_digest
-        assert verify_snapshot(store, snapshot) == [], "storing the same content mends it"
+        assert verify_snapshot(store, snapshot).is_whole, "storing the same content mends it"
 
 
 def _whole(tmp_path: Path, digest: str) -> bytes:
@@ -144,7 +143,7 @@ def test_on_a_full_disk_an_erasure_says_so_and_goes_on_once_there_is_room(tmp_pa
         _, second, _ = people.furnish(store, tmp_path)
         with full(disk), pytest.raises(ClewError, match=r"full|space|No space"):
             forgotten(store)
-        assert verify_snapshot(store, get_snapshot(store, second.id)) == []
+        assert verify_snapshot(store, get_snapshot(store, second.id)).is_whole
         n_logged = scan(store, "busy_hour").num_rows
         assert n_logged
         assert forgotten(store).status == "done"

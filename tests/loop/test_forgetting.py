@@ -13,7 +13,7 @@ import pytest
 
 from clew.config import ObjectSettings, Settings
 from clew.datasets import get_snapshot, latest_snapshot, read_rows
-from clew.datasets.verifying import verify_snapshot
+from clew.datasets.verify import verify_snapshot
 from clew.entities import RowRange
 from clew.errors import Erased, NotFound, UsageError
 from clew.loop.forgetting import Forgetting, Person, find_person, forget_person
@@ -115,8 +115,8 @@ def test_nothing_is_left_of_the_person_and_everything_of_the_others(store: Store
     assert forgotten(store).status == "found", "a second time there is nothing to do"
     assert find_person(store, Person("entity", WHO)).before[0].startswith(f"entity {WHO} was erased")
     assert verify_audit(store).faults == ()
-    assert verify_snapshot(store, now) == []
-    assert verify_snapshot(store, get_snapshot(store, first.id)) == []
+    assert verify_snapshot(store, now).is_whole
+    assert verify_snapshot(store, get_snapshot(store, first.id)).is_whole
 
 
 def test_the_tombstone_says_what_was_replaced_and_not_whom(local: Store, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_erased_rows_stay_out_of_later_snapshots_and_new_ones_come_in(local: Sto
     longer = people.taken(local, people.rows(N_ROWS + 600))
     theirs = read_rows(local, longer).filter(pc.equal(read_rows(local, longer)["rider"], WHO))
     assert theirs["hour_id"].to_pylist() == ["h02527", "h02567"], "rows that came after it are new ones"
-    assert verify_snapshot(local, longer) == []
+    assert verify_snapshot(local, longer).is_whole
 
 
 def test_rows_of_a_run_are_found_by_the_places_they_had(local: Store, tmp_path: Path) -> None:
@@ -299,13 +299,13 @@ def test_verify_takes_what_was_erased_for_granted_and_nothing_else(local: Store,
     first, _, _ = people.furnish(local, tmp_path)
     forgotten(local)
     now = get_snapshot(local, first.id)
-    assert verify_snapshot(local, now) == []
+    assert verify_snapshot(local, now).is_whole
     with local.write() as tx:
         row = tx.get("snapshots", dataset="rides", id=first.id)
         assert row is not None
         taken = row["erased"][1:]
         tx.update("snapshots", {"dataset": "rides", "id": first.id}, {"erased": taken})
-    [fault] = verify_snapshot(local, get_snapshot(local, first.id))
+    [fault] = verify_snapshot(local, get_snapshot(local, first.id)).unlike
     assert fault == "49 rows are gone, but the audit log tells of 50 that were erased"
     other = people.taken(local, people.rows(300))
     with local.write() as tx:
@@ -316,7 +316,7 @@ def test_verify_takes_what_was_erased_for_granted_and_nothing_else(local: Store,
                 name: row[name] for name in ("parts", "n_rows")
             },
         )  # fmt: skip
-    [fault] = verify_snapshot(local, get_snapshot(local, first.id))
+    [fault] = verify_snapshot(local, get_snapshot(local, first.id)).unlike
     assert fault == "other parts are named than those that the erasures of 50 rows left"
 
 
@@ -347,7 +347,7 @@ def test_killed_anywhere_the_same_command_goes_on_and_the_store_is_readable_mean
             now = get_snapshot(store, second.id)
             rows = read_rows(store, now)
             assert rows.filter(pc.not_equal(rows["rider"], WHO)).equals(others)
-            assert verify_snapshot(store, now) == []
+            assert verify_snapshot(store, now).is_whole
             left = scan(store, "busy_hour")
             assert left.filter(pc.not_equal(left["entity"], WHO)).equals(answers)
             assert load_checkpoint(store, "busy_hour") is not None

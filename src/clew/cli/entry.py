@@ -50,7 +50,8 @@ VERBS = {
     "runs": Reference("clew.cli.verbs.runs:runs", "Look at trainings."),
     "models": Reference("clew.cli.verbs.models:models", "Look at models and their versions."),
     "data": Reference(
-        "clew.cli.verbs.data:data", "Look at snapshots of datasets, and keep folders of files."
+        "clew.cli.verbs.data:data",
+        "Look at snapshots of datasets, compare them, get them back; keep folders of files.",
     ),
     "audit": Reference("clew.cli.verbs.audit:audit", "Look at who changed what, and prove it."),
     "forget": Reference("clew.cli.verbs.forget:forget", "Erase a person from snapshots, log and loops."),

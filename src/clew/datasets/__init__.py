@@ -10,8 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clew.datasets.checkout import checkout_snapshot
     from clew.datasets.digest import content_digest
-    from clew.datasets.frames import from_frame, to_frame
+    from clew.datasets.frames import from_frame, part_relation, to_frame
+    from clew.datasets.history import find_snapshot, snapshot_log
     from clew.datasets.lookup import find_rows, read_rows
     from clew.datasets.maturity import matured
     from clew.datasets.records import Dataset
@@ -25,43 +27,54 @@ if TYPE_CHECKING:
         take_snapshot,
     )
     from clew.datasets.sources import read_source
+    from clew.datasets.verify import verify_snapshot
 
 _HOMES = {
     "Dataset": "records",
     "append_rows": "snapshots",
+    "checkout_snapshot": "checkout",
     "content_digest": "digest",
     "feature_names": "schema",
     "find_rows": "lookup",
+    "find_snapshot": "history",
     "from_frame": "frames",
     "get_snapshot": "snapshots",
     "latest_snapshot": "snapshots",
     "list_datasets": "snapshots",
     "list_snapshots": "snapshots",
     "matured": "maturity",
+    "part_relation": "frames",
     "prepare": "schema",
     "read_rows": "lookup",
     "read_source": "sources",
+    "snapshot_log": "history",
     "take_snapshot": "snapshots",
     "to_frame": "frames",
+    "verify_snapshot": "verify",
 }
 
 __all__ = [
     "Dataset",
     "append_rows",
+    "checkout_snapshot",
     "content_digest",
     "feature_names",
     "find_rows",
+    "find_snapshot",
     "from_frame",
     "get_snapshot",
     "latest_snapshot",
     "list_datasets",
     "list_snapshots",
     "matured",
+    "part_relation",
     "prepare",
     "read_rows",
     "read_source",
+    "snapshot_log",
     "take_snapshot",
     "to_frame",
+    "verify_snapshot",
 ]
 
 

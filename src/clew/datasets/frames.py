@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import narwhals as nw
@@ -25,7 +27,7 @@ _NO_ARROW = (
     UnicodeEncodeError,
 )
 
-_EXTRAS = {"pandas": "sklearn", "polars": "polars"}
+_EXTRAS = {"pandas": "sklearn", "polars": "polars", "duckdb": "duckdb"}
 
 
 def to_frame(table: pa.Table, kind: FrameKind) -> Any:
@@ -38,13 +40,33 @@ def to_frame(table: pa.Table, kind: FrameKind) -> Any:
     """
     if kind == "pyarrow":
         return table
-    if find_spec(kind) is None:
-        raise MissingExtra(kind, _EXTRAS[kind], f'frame="{kind}"')
+    _require(kind)
     if kind == "pandas":
         return table.to_pandas()
     import polars as pl
 
     return pl.from_arrow(table)
+
+
+def part_relation(paths: Sequence[Path]) -> Any:
+    """A DuckDB relation over the Parquet files of parts, in their order.
+
+    Raises
+    ------
+    MissingExtra
+        When duckdb is not installed.
+    """
+    _require("duckdb")
+    import duckdb
+
+    # What is built in suffices; nothing is to be fetched while rows are read.
+    config: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+    return duckdb.connect(config=config).read_parquet([str(path) for path in paths])
+
+
+def _require(library: str) -> None:
+    if find_spec(library) is None:
+        raise MissingExtra(library, _EXTRAS[library], f'frame="{library}"')
 
 
 def from_frame(frame: Any, like: pa.Table | None = None) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Reading the tables that users have: Parquet and CSV files, one or many.
+"""Reading the tables that users have: Parquet, CSV and JSON lines files, one or many.
 
 CSV has no types, so these rules decide:
 
@@ -9,6 +9,8 @@ CSV has no types, so these rules decide:
   column ``NA``, ``N/A``, ``NaN``, ``null``, ``None`` and their like are null too.
 - Numbers with leading zeros, such as the zip code ``01067``, are text: as a number they would lose them.
 - The separator is the one of ``,`` ``;`` tab and ``|`` that the first line has most of.
+
+JSON lines have types; a member that an object lacks is null there, and text that is all ISO-8601 is a time.
 """
 
 from __future__ import annotations
@@ -21,26 +23,29 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+import pyarrow.json
 import pyarrow.parquet as pq
 
 from clew.errors import DataError, did_you_mean
 
 PARQUET = (".parquet", ".pq")
 CSV = (".csv", ".tsv", ".csv.gz", ".csv.bz2", ".csv.zst")
+JSON = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 _SEPARATORS = (",", ";", "\t", "|")
 NULL_WORDS = ["", "NA", "N/A", "#N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "Null", "null", "None"]
 BLOCK_BYTES = 8 << 20
 
 
 def read_source(source: str, root: Path, text: Collection[str] = ()) -> pa.Table:
-    """Read a Parquet or CSV file, or all files a glob names, in the order of their names.
+    """Read a Parquet, CSV or JSON lines file, or all files a glob names, in the order of their names.
 
     Parameters
     ----------
     source
         A path or glob, relative to `root` unless absolute: ``"rides.parquet"``, ``"rides/*.csv"``.
     text
-        Columns that are text in a CSV whatever they look like, such as those declared ``string``.
+        Columns that are text in a CSV or JSON lines whatever they look like, such as those declared
+        ``string``.
 
     Raises
     ------
@@ -79,22 +84,23 @@ def _what_is_there(folder: Path, name: str) -> str:
         return "Check the folders in it."
     if not folder.is_dir():
         return f"The folder {folder} does not exist."
-    readable = [file.name for file in folder.iterdir() if file.name.endswith(PARQUET + CSV)]
-    return did_you_mean(name, readable) if readable else f"{folder} has no Parquet or CSV file."
+    readable = [file.name for file in folder.iterdir() if file.name.endswith(PARQUET + CSV + JSON)]
+    return did_you_mean(name, readable) if readable else f"{folder} has no Parquet, CSV or JSON lines file."
 
 
 def _read(file: Path, text: Collection[str]) -> pa.Table:
     refuse_unreadable(file)
     with explained(file):
-        return _read_parquet(file) if file.name.lower().endswith(PARQUET) else _read_csv(file, text)
+        if file.name.lower().endswith(PARQUET):
+            return _read_parquet(file)
+        return _read_csv(file, text) if file.name.lower().endswith(CSV) else _read_json(file, text)
 
 
 def refuse_unreadable(file: Path) -> None:
     """Refuse a file that is no table by its name, or empty."""
-    if not file.name.lower().endswith(PARQUET + CSV):
-        raise DataError(
-            f"{file} is neither Parquet nor CSV by its name; known are {', '.join(PARQUET + CSV)}."
-        )
+    if not file.name.lower().endswith(PARQUET + CSV + JSON):
+        known = ", ".join(PARQUET + CSV + JSON)
+        raise DataError(f"{file} is neither Parquet, CSV nor JSON lines by its name; known are {known}.")
     if not file.stat().st_size:
         raise DataError(f"{file} is empty: it has 0 bytes.")
 
@@ -105,7 +111,8 @@ def explained(file: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError, OSError) as error:
-        kind = "Parquet" if file.name.lower().endswith(PARQUET) else "CSV"
+        name = file.name.lower()
+        kind = "Parquet" if name.endswith(PARQUET) else "CSV" if name.endswith(CSV) else "JSON lines"
         raise DataError(
             f"{file} cannot be read as {kind}: {str(error).splitlines()[0].rstrip('.')}."
         ) from error
@@ -116,6 +123,19 @@ def _read_parquet(file: Path) -> pa.Table:
     with pq.ParquetFile(file, memory_map=True) as parquet:
         table = parquet.read()
     return table.replace_schema_metadata(None)
+
+
+def _read_json(file: Path, text: Collection[str]) -> pa.Table:
+    read, types = (
+        pa.json.ReadOptions(block_size=BLOCK_BYTES),
+        pa.schema([(name, pa.string()) for name in text]),
+    )
+    table = pa.json.read_json(file, read, pa.json.ParseOptions(newlines_in_values=False))
+    known = [field for field in types if field.name in table.column_names]
+    if not known:
+        return table
+    options = pa.json.ParseOptions(newlines_in_values=False, explicit_schema=pa.schema(known))
+    return pa.json.read_json(file, read, options).select(table.column_names)
 
 
 # -- CSV -----------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ meaning hangs on colour alone. Plotly loads when the first figure is made.
 
 from __future__ import annotations
 
+from clew.figures.distributions import distances_figure, distribution_figure
 from clew.figures.palette import DARK, LIGHT, Theme
 from clew.figures.staleness import AgePoint, staleness_figure
 from clew.figures.timeline import Line, Mark, Span, timeline_figure
@@ -18,6 +19,8 @@ __all__ = [
     "Mark",
     "Span",
     "Theme",
+    "distances_figure",
+    "distribution_figure",
     "staleness_figure",
     "timeline_figure",
 ]

@@ -6,7 +6,7 @@ Parts that both have hold the same rows, so only the others are read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -70,7 +70,7 @@ def data_change(store: Store, then: Snapshot, now: Snapshot) -> DataChange | Non
         now=now.id,
         then_rows=then.n_rows,
         now_rows=now.n_rows,
-        columns=tuple(_columns(then, now)),
+        columns=tuple(changed_columns(then, now)),
         rows=_rows_change(store, then, now, key) if key is not None and is_comparable else None,
     )
 
@@ -79,24 +79,28 @@ def _key(snapshot: Snapshot) -> str | None:
     return snapshot.declaration.key if snapshot.declaration else None
 
 
-def _columns(then: Snapshot, now: Snapshot) -> Iterator[Changed]:
+def changed_columns(then: Snapshot, now: Snapshot) -> Iterator[Changed]:
+    """Columns that only one has, or both with other types."""
     before, after = ({column.name: column.type for column in each.columns} for each in (then, now))
     for name in [*before, *(name for name in after if name not in before)]:
         if before.get(name) != after.get(name):
             yield Changed(name, before.get(name), after.get(name))
 
 
-def _rows_change(store: Store, then: Snapshot, now: Snapshot, key: str) -> RowsChange:
+def shared_columns(then: Snapshot, now: Snapshot) -> list[str]:
+    """Columns that both have with one type."""
     types = [{column.name: column.type for column in each.columns} for each in (then, now)]
-    shared = [name for name in types[0] if types[0][name] == types[1].get(name)]
+    return [name for name in types[0] if types[0][name] == types[1].get(name)]
+
+
+def _rows_change(store: Store, then: Snapshot, now: Snapshot, key: str) -> RowsChange:
+    shared = shared_columns(then, now)
     if key not in shared:
         return RowsChange(now.n_rows, then.n_rows, 0)
-    before = _rows_apart(store, then, now, shared)
-    after = _rows_apart(store, now, then, shared)
-    return compare_rows(before, after, key)
+    return compare_rows(rows_apart(store, then, now, shared), rows_apart(store, now, then, shared), key)
 
 
-def _rows_apart(store: Store, mine: Snapshot, other: Snapshot, columns: list[str]) -> pa.Table:
+def rows_apart(store: Store, mine: Snapshot, other: Snapshot, columns: list[str]) -> pa.Table:
     """Rows of the parts that the other snapshot has not."""
     theirs = Counter(part.content for part in other.parts)
     pieces, start = [read_rows(store, mine, RowRange(0, 0), columns)], 0
@@ -122,23 +126,34 @@ def compare_rows(then: pa.Table, now: pa.Table, key: str) -> RowsChange:
     >>> compare_rows(then, now, "id")
     RowsChange(n_added=1, n_removed=1, n_changed=1, by_column={'x': 1})
     """
-    places = pc.index_in(now[key], value_set=then[key].combine_chunks())
-    is_known = pc.is_valid(places)
-    before, after = then.take(places.filter(is_known)), now.filter(is_known)
-    differing = {name: _differs(before[name], after[name]) for name in now.column_names}
+    before, after, _ = in_pairs(then, now, key)
+    differing = {name: differs(before[name], after[name]) for name in now.column_names}
     n_by_column = {name: _count(mask) for name, mask in differing.items()}
-    any_differs = pa.chunked_array([pa.repeat(False, after.num_rows)])
-    for mask in differing.values():
-        any_differs = pc.or_(any_differs, mask)
     return RowsChange(
         n_added=now.num_rows - after.num_rows,
         n_removed=then.num_rows - after.num_rows,
-        n_changed=_count(any_differs),
+        n_changed=_count(any_of(differing.values(), after.num_rows)),
         by_column={name: n for name, n in n_by_column.items() if n},
     )
 
 
-def _differs(then: pa.ChunkedArray, now: pa.ChunkedArray) -> pa.ChunkedArray:
+def in_pairs(then: pa.Table, now: pa.Table, key: str) -> tuple[pa.Table, pa.Table, pa.ChunkedArray]:
+    """Rows of keys that both have, in pairs and in the order of `now`; and which rows of `now` these are."""
+    places = pc.index_in(now[key], value_set=then[key].combine_chunks())
+    is_known = pc.is_valid(places)
+    return then.take(places.filter(is_known)), now.filter(is_known), is_known
+
+
+def any_of(masks: Iterable[pa.ChunkedArray], n_rows: int) -> pa.ChunkedArray:
+    """Where one of the masks is true."""
+    found = pa.chunked_array([pa.repeat(False, n_rows)])
+    for mask in masks:
+        found = pc.or_(found, mask)
+    return found
+
+
+def differs(then: pa.ChunkedArray, now: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Where two columns of one type differ; null and NaN are like themselves."""
     is_gone_or_new = pc.xor(pc.is_null(then), pc.is_null(now))
     is_other = pc.fill_null(pc.not_equal(then, now), False)
     if pa.types.is_floating(then.type):

@@ -9,11 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from clew.config import load_settings
 from clew.datasets import from_frame, read_source, to_frame
 from clew.datasets.batches import can_be_read_in_batches, source_batches
 from clew.datasets.sources import files_of
-from clew.declare import DatasetSpec
-from clew.errors import TrainingFailed
+from clew.declare import DatasetSpec, SqlQuery
+from clew.errors import DataError, SettingsError, TrainingFailed, did_you_mean
 from clew.training.faults import function_fault
 
 _GIVING_BACK = (lambda table: table).__code__
@@ -99,9 +100,33 @@ def _write(tables: Iterable[pa.Table], path: Path) -> None:
 def _source(
     spec: DatasetSpec, project_root: Path, code_folder: Path, text: Collection[str], source: str | None
 ) -> pa.Table:
+    if spec.query is not None and source is None:
+        return _queried(spec.query, project_root, code_folder)
     if spec.load is None or source is not None:
         return read_source(source or spec.declaration.source or "", project_root, text)
     return from_frame(_call(getattr(spec.load, "__name__", "source"), project_root, code_folder, spec.load))
+
+
+def _queried(query: SqlQuery, project_root: Path, code_folder: Path) -> pa.Table:
+    """The rows of a query; its text is read from the captured code, so that what ran is what is recorded."""
+    from clew.storage.warehouse import read_query
+
+    connections = load_settings(project_root).connections
+    name = query.connection
+    if name not in connections:
+        hint = did_you_mean(name, connections) if connections else "It has none yet."
+        raise SettingsError(
+            f'clew.toml has no connection {name!r}. {hint} Write under [connections]: {name} = "$NAME"'
+        )
+    text = query.text
+    if query.file is not None:
+        file = code_folder / query.file
+        if not file.is_file():
+            raise DataError(
+                f"There is no file {query.file!r} among the captured code, for the query of {name!r}."
+            )
+        text = file.read_text(encoding="utf-8")
+    return read_query(name, connections[name], text or "", project_root)
 
 
 def _call(

@@ -10,7 +10,7 @@ import click
 from clew.cli.commands import Explained, Verbs, option
 from clew.cli.terminal import answer
 from clew.cli.values import WHICH, json_option, limit_option, since_option
-from clew.cli.verbs import data_append, data_folders
+from clew.cli.verbs import data_append, data_folders, data_history
 
 if TYPE_CHECKING:
     from clew.entities import FolderSnapshot, Snapshot
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group("data", cls=Verbs, example="clew data list --dataset rides")
 def data() -> None:
-    """Look at snapshots of datasets, and keep folders of files."""
+    """Look at snapshots of datasets, compare them, get them back; keep folders of files."""
 
 
 data.add_command(data_folders.add)
@@ -98,7 +98,7 @@ def _day(moment: datetime | None) -> str:
 def show_data(snapshot_id: str, dataset: str | None, as_json: bool) -> None:
     """Show one snapshot: its columns and rows, or its files, and where it came from.
 
-    ID is the snapshot's id or its first letters.
+    ID is the snapshot's id or its first letters; DATASET, DATASET@ID and DATASET@2026-03-01 do as well.
     """
     from clew import datasets
     from clew.cli.records import records_here
@@ -109,44 +109,8 @@ def show_data(snapshot_id: str, dataset: str | None, as_json: bool) -> None:
         if folder is not None:
             answer(as_json, {"folder": folder}, lambda: data_folders.show_folder(folder))
             return
-        snapshot = datasets.get_snapshot(records.store, snapshot_id, dataset)
+        snapshot = datasets.find_snapshot(records.store, snapshot_id, dataset)
     answer(as_json, {"snapshot": snapshot}, lambda: show_snapshot(snapshot))
-
-
-@data.command("verify", cls=Explained, example="clew data verify --dataset rides")
-@click.argument("snapshot_id", metavar="[ID]", required=False)
-@option("--dataset", purpose=WHICH, help="Only those of this dataset.")
-@json_option
-def verify_data(snapshot_id: str | None, dataset: str | None, as_json: bool) -> None:
-    """Read every row of snapshots, and say which parts are not what was recorded.
-
-    ID is the snapshot's id or its first letters; without it all are read. Of a snapshot that lost rows to
-    clew forget, what the audit log says of that is held against what is left.
-    """
-    from clew import datasets
-    from clew.cli.records import records_here
-    from clew.datasets.verifying import verify_snapshot
-
-    with records_here() as records:
-        store = records.store
-        one = [datasets.get_snapshot(store, snapshot_id, dataset)] if snapshot_id else None
-        read = datasets.list_snapshots(store, dataset) if one is None else one
-        found = {f"{each.dataset} {each.id[:12]}": verify_snapshot(store, each) for each in read}
-    answer(as_json, {"faults": found}, lambda: show_faults(found))
-    if any(found.values()):
-        click.get_current_context().exit(3)
-
-
-def show_faults(found: dict[str, list[str]]) -> None:
-    from clew.cli.terminal import say
-
-    for name, faults in found.items():
-        say(f"{name}: {'damaged' if faults else 'all rows are what was recorded'}")
-        for fault in faults:
-            say(f"  {fault}")
-    if any(found.values()):
-        say()
-        say("Bring back from a backup what is named above, or take the snapshot anew: clew try")
 
 
 def show_snapshot(snapshot: Snapshot) -> None:
@@ -182,3 +146,7 @@ def _role(snapshot: Snapshot, column: str) -> str:
         declaration.entity: "entity",
     }
     return roles.get(column) or ("not a feature" if column in declaration.not_features else "feature")
+
+
+for verb in (data_history.diff, data_history.checkout, data_history.log, data_history.verify):
+    data.add_command(verb)
