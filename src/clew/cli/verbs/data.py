@@ -22,7 +22,6 @@ def data() -> None:
 
 
 data.add_command(data_folders.add)
-data.add_command(data_folders.folder)
 
 
 data.add_command(data_append.append)

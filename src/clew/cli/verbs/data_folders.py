@@ -1,21 +1,23 @@
-"""``clew data add`` and ``clew data folder``: versions of folders of files."""
+"""``clew data add``, and what ``clew data`` says of versions of folders of files."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from clew.cli.commands import Explained, Verbs, option
+from clew.cli.commands import Explained, option
 from clew.cli.terminal import answer
-from clew.cli.values import json_option, limit_option, utc_now
+from clew.cli.values import json_option, utc_now
 
 if TYPE_CHECKING:
     from clew.datasets.folders import FolderCheck, TakenFolder
     from clew.datasets.manifests import FolderChange
     from clew.entities import FolderSnapshot
+    from clew.storage import Store
 
 WHAT = "What is kept"
 _SHOWN = 20
@@ -59,56 +61,33 @@ def _show_taken(taken: TakenFolder) -> None:
     else:
         say(f"{snapshot.dataset} is now snapshot {snapshot.id[:12]} ({what}; {taken.n_read:,} read).")
     if taken.is_new and taken.before is not None:
-        say(f"See what changed: clew data folder diff {taken.before.id[:12]} {snapshot.id[:12]}")
+        say(f"See what changed: clew data diff {taken.before.id[:12]} {snapshot.id[:12]}")
 
 
-@click.group("folder", cls=Verbs, example="clew data folder diff images 3f0c1d")
-def folder() -> None:
-    """Look at versions of folders of files, and get them back."""
+# -- the same verbs as for tables ----------------------------------------------------------------------
 
 
-@folder.command("log", cls=Explained, example="clew data folder log images")
-@click.argument("name", metavar="NAME")
-@limit_option
-@json_option
-def log(name: str, limit: int, as_json: bool) -> None:
-    """Show the history of a folder, the newest first."""
-    from clew.cli.records import records_here
-    from clew.datasets.folders import find_folder, folder_history
-
-    with records_here() as records:
-        called = find_folder(records.store, name).dataset
-        history = folder_history(records.store, called)[:limit]
-    told = [{"taken_at": at, "snapshot": snapshot, "source": source} for at, snapshot, source in history]
-    answer(as_json, {"folder": called, "log": told}, lambda: _show_log(history))
-
-
-def _show_log(history: list[tuple[datetime, str, str]]) -> None:
-    from clew.cli.terminal import show_table
-
-    rows = [[f"{at:%Y-%m-%d %H:%M}", snapshot[:12], source] for at, snapshot, source in history]
-    show_table(["taken", "snapshot", "source"], rows)
-
-
-@folder.command("diff", cls=Explained, example="clew data folder diff 3f0c1d images")
-@click.argument("then", metavar="THEN")
-@click.argument("now", metavar="NOW")
-@json_option
-def diff(then: str, now: str, as_json: bool) -> None:
-    """Show which files differ between two versions of a folder.
-
-    THEN and NOW are ids of snapshots, or their first letters, or a folder's name for its newest. A file that
-    went and one that came with the same content are one that moved.
-    """
-    from clew.cli.records import records_here
-    from clew.datasets.folders import find_folder, read_manifest
+def diff(store: Store, then: str, now: str | None, as_json: bool) -> None:
+    """Show which files differ; a file that went and one that came with the same content have moved."""
+    from clew.datasets.folders import read_manifest
     from clew.datasets.manifests import folder_change
 
-    with records_here() as records:
-        store = records.store
-        both = [find_folder(store, each) for each in (then, now)]
-        change = folder_change(*(read_manifest(store, each) for each in both))
+    both = _both(store, then, now)
+    change = folder_change(*(read_manifest(store, each) for each in both))
     answer(as_json, {"then": both[0], "now": both[1], "change": change}, lambda: show_change(change))
+
+
+def _both(store: Store, then: str, now: str | None) -> tuple[FolderSnapshot, FolderSnapshot]:
+    from clew.datasets.folders import find_folder, folder_history
+    from clew.errors import NotFound
+
+    older = find_folder(store, then)
+    if now is not None or then != older.dataset:
+        return older, find_folder(store, now or older.dataset)
+    history = folder_history(store, then)
+    if len(history) < 2:
+        raise NotFound(f"{then} has one snapshot only; there is nothing to compare it with yet.")
+    return find_folder(store, history[1][1], then), older
 
 
 def show_change(change: FolderChange) -> None:
@@ -130,59 +109,49 @@ def show_change(change: FolderChange) -> None:
     )
 
 
-@folder.command("checkout", cls=Explained, example="clew data folder checkout 3f0c1d /tmp/images")
-@click.argument("reference", metavar="ID|NAME")
-@click.argument("destination", type=click.Path(path_type=Path), metavar="DESTINATION")
-@json_option
-def checkout(reference: str, destination: Path, as_json: bool) -> None:
-    """Lay a version's files out in a folder that is not there yet.
-
-    The folder appears whole, by one rename, or not at all.
-    """
-    from clew.cli.records import records_here
+def checkout(store: Store, snapshot: FolderSnapshot, destination: Path, as_json: bool) -> None:
+    """Lay a version's files out in a folder that is not there yet: by one rename, or not at all."""
     from clew.cli.terminal import say
     from clew.datasets.folder_checkout import checkout_folder
-    from clew.datasets.folders import find_folder
 
-    with records_here() as records:
-        snapshot = find_folder(records.store, reference)
-        checkout_folder(records.store, snapshot, destination)
+    checkout_folder(store, snapshot, destination)
     told = {"snapshot": snapshot, "destination": str(destination.absolute())}
     answer(as_json, told, lambda: say(f"{destination} holds {snapshot.dataset} as of {snapshot.id[:12]}."))
 
 
-@folder.command("verify", cls=Explained, example="clew data folder verify images")
-@click.argument("reference", metavar="ID|NAME")
-@json_option
-def verify(reference: str, as_json: bool) -> int:
-    """Check every byte of a version against its hash, and name the files that are damaged.
+def log(store: Store, name: str, limit: int, as_json: bool) -> None:
+    """Show the history of a folder, the newest first."""
+    from clew.datasets.folders import folder_history
 
-    Ends with 1 when there are any.
-    """
-    from clew.cli.records import records_here
-    from clew.datasets.folders import find_folder, verify_folder
-
-    with records_here() as records:
-        snapshot = find_folder(records.store, reference)
-        check = verify_folder(records.store, snapshot)
-    answer(as_json, {"snapshot": snapshot, "check": check}, lambda: _show_check(snapshot, check))
-    return 0 if check.is_whole else 1
+    history = folder_history(store, name)[:limit]
+    told = [{"taken_at": at, "snapshot": snapshot, "source": source} for at, snapshot, source in history]
+    answer(as_json, {"folder": name, "log": told}, lambda: _show_log(history))
 
 
-def _show_check(snapshot: FolderSnapshot, check: FolderCheck) -> None:
+def _show_log(history: list[tuple[datetime, str, str]]) -> None:
+    from clew.cli.terminal import show_table
+
+    rows = [[f"{at:%Y-%m-%d %H:%M}", snapshot[:12], source] for at, snapshot, source in history]
+    show_table(["taken", "snapshot", "source"], rows)
+
+
+def show_checks(checks: Mapping[str, FolderCheck]) -> None:
+    """By the name of each version what was found in it."""
     from clew.cli.terminal import say, show_columns
     from clew.cli.words import counted
 
-    if check.is_whole:
-        say(f"All {counted(check.n_files, 'file')} of {snapshot.dataset} {snapshot.id[:12]} are whole.")
-        return
-    show_columns([["damaged", path] for path in check.damaged])
-    if check.unread:
-        say(f"{counted(len(check.unread), 'whole file')} cannot be read: damaged bytes lie in the same pack.")
-    say(
-        "Where the files are still there as they were, this stores them again: clew data add FOLDER --name"
-        f" {snapshot.dataset} --verify. Else put back the object store from a backup."
-    )
+    for name, check in checks.items():
+        if check.is_whole:
+            say(f"{name} is whole: {counted(check.n_files, 'file')}.")
+            continue
+        say(f"{name} is damaged.", style="bold")
+        show_columns([["damaged", path] for path in check.damaged])
+        if check.unread:
+            say(f"{counted(len(check.unread), 'whole file')} cannot be read: they lie beside damaged bytes.")
+        say(
+            "Where the files are still there as they were, this stores them again: clew data add FOLDER"
+            f" --name {name.partition('@')[0]} --verify. Else put back the object store from a backup."
+        )
 
 
 # -- beside tables, in `clew data list` and `clew data show` -------------------------------------------

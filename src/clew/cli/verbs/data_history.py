@@ -11,6 +11,7 @@ from clew.cli.commands import Explained, option
 from clew.cli.lived import refuse_unwritable_report, report_option, typed_command
 from clew.cli.terminal import answer
 from clew.cli.values import WHICH, json_option, limit_option
+from clew.cli.verbs import data_folders
 
 if TYPE_CHECKING:
     from clew.datasets.verify import SnapshotCheck
@@ -28,7 +29,7 @@ SNAPSHOT = (
     "diff",
     cls=Explained,
     example="clew data diff rides\n  clew data diff rides@2026-03-01 rides --report diff.html",
-    help=f"""Show what differs between two snapshots: rows by key, cells, columns, distributions.
+    help=f"""Show what differs between two snapshots: rows by key, cells, columns, distributions; or files.
 
     THEN alone is compared with the newest snapshot of its dataset; the name of a dataset alone compares its
     newest with the one before. How far a column moved is the share of rows that would have to change bin,
@@ -53,10 +54,15 @@ def diff(then: str, now: str | None, limit: int, report: Path | None, as_json: b
     from clew.cli.data_diff import show_data_diff
     from clew.cli.records import records_here
     from clew.cli.terminal import say
+    from clew.datasets.folders import folder_or_none
     from clew.loop.data_diff import data_diff
 
     refuse_unwritable_report(report)
     with records_here() as records:
+        if folder_or_none(records.store, then) is not None:
+            _refuse_for_folder(report is not None, "--report")
+            data_folders.diff(records.store, then, now, as_json)
+            return
         found = data_diff(records.store, *_both(records.store, then, now), limit=limit)
     place = None if report is None else report.resolve()
     if place is not None:
@@ -70,6 +76,11 @@ def diff(then: str, now: str | None, limit: int, report: Path | None, as_json: b
             say(f"\nReport: {place}")
 
     answer(as_json, {"diff": found, "report": place}, show)
+
+
+def _refuse_for_folder(is_given: bool, option: str) -> None:
+    if is_given:
+        raise click.UsageError(f"{option} is for tables; this is a folder of files.")
 
 
 def _both(store: Store, then: str, now: str | None) -> tuple[Snapshot, Snapshot]:
@@ -92,23 +103,28 @@ def _both(store: Store, then: str, now: str | None) -> tuple[Snapshot, Snapshot]
 @limit_option
 @json_option
 def log(dataset: str | None, limit: int, as_json: bool) -> None:
-    """Show the history of a dataset: its snapshots, what each added, and what was made of it.
+    """Show the history of a dataset or a folder: its snapshots, what each added, and what was made of it.
 
     DATASET may be left out where there is only one. New bytes are those of parts that no earlier snapshot
     has; snapshots share the parts that they have in common.
     """
     from clew.cli.records import records_here
     from clew.datasets import list_datasets
+    from clew.datasets.folders import latest_folder, list_folders
     from clew.errors import UsageError
     from clew.loop.data_log import data_log
 
     with records_here() as records:
         known = [each.name for each in list_datasets(records.store)]
+        known += dict.fromkeys(each.dataset for each in list_folders(records.store))
         if dataset is None and len(known) != 1:
             raise UsageError(
                 f"Which dataset? There are {', '.join(known)}." if known else "There is none yet."
             )
         named = dataset or known[0]
+        if latest_folder(records.store, named) is not None:
+            data_folders.log(records.store, named, limit, as_json)
+            return
         entries = data_log(records.store, named)
     answer(as_json, {"dataset": named, "log": entries[:limit]}, lambda: show_log(named, entries, limit))
 
@@ -150,10 +166,10 @@ def _some(versions: tuple[str, ...]) -> str:
     "checkout",
     cls=Explained,
     example="clew data checkout rides@2026-03-01 rides-march.parquet",
-    help=f"""Write a snapshot's rows to a Parquet or CSV file.
+    help=f"""Write a snapshot's rows to a Parquet or CSV file, or lay its files out in a folder.
 
     FILE ends in .parquet, .pq, .csv or .csv.gz, and appears whole or not at all. Rows are in the snapshot's
-    order, times in UTC.
+    order, times in UTC. A folder must not be there yet.
 
     {SNAPSHOT}
     """,
@@ -167,8 +183,14 @@ def checkout(reference: str, destination: Path, force: bool, as_json: bool) -> N
     from clew.cli.terminal import say
     from clew.cli.words import counted, size
     from clew.datasets import checkout_snapshot, find_snapshot
+    from clew.datasets.folders import folder_or_none
 
     with records_here() as records:
+        folder = folder_or_none(records.store, reference)
+        if folder is not None:
+            _refuse_for_folder(force, "--force")
+            data_folders.checkout(records.store, folder, destination, as_json)
+            return
         snapshot = find_snapshot(records.store, reference)
         n_bytes = checkout_snapshot(records.store, snapshot, destination, force=force)
     told = {"dataset": snapshot.dataset, "snapshot": snapshot.id, "n_rows": snapshot.n_rows}
@@ -184,7 +206,7 @@ def checkout(reference: str, destination: Path, force: bool, as_json: bool) -> N
     "verify",
     cls=Explained,
     example="clew data verify rides",
-    help=f"""Read every part of a snapshot again and hash it, its rows and its name.
+    help=f"""Read every part of a snapshot again and hash it, its rows and its name; or its files.
 
     Without SNAPSHOT of every one in the store. Ends with 1 when a part is lost or damaged, and says which
     rows it holds and how to mend it. Rows that were erased by clew forget are no damage.
@@ -197,13 +219,24 @@ def checkout(reference: str, destination: Path, force: bool, as_json: bool) -> N
 def verify(reference: str | None, as_json: bool) -> int:
     from clew.cli.records import records_here
     from clew.datasets import find_snapshot, list_snapshots, verify_snapshot
+    from clew.datasets.folders import folder_or_none, list_folders, verify_folder
 
     with records_here() as records:
         store = records.store
-        chosen = list_snapshots(store) if reference is None else [find_snapshot(store, reference)]
-        checks = [verify_snapshot(store, each) for each in chosen]
-    is_whole = all(check.is_whole for check in checks)
-    answer(as_json, {"is_whole": is_whole, "checks": checks}, lambda: show_checks(checks))
+        folder = None if reference is None else folder_or_none(store, reference)
+        if reference is None:
+            tables, folders = list_snapshots(store), list_folders(store)
+        else:
+            tables, folders = ([], [folder]) if folder else ([find_snapshot(store, reference)], [])
+        checks = [verify_snapshot(store, each) for each in tables]
+        of_folders = {f"{each.dataset}@{each.id[:12]}": verify_folder(store, each) for each in folders}
+    is_whole = all(each.is_whole for each in checks) and all(each.is_whole for each in of_folders.values())
+
+    def show() -> None:
+        show_checks(checks)
+        data_folders.show_checks(of_folders)
+
+    answer(as_json, {"is_whole": is_whole, "checks": checks, "folders": of_folders}, show)
     return 0 if is_whole else 1
 
 
