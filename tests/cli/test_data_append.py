@@ -86,8 +86,8 @@ def test_rows_that_are_there_are_refused_in_earnest_and_in_trial(project: Path) 
         done = run(project, "data", "append", "stream", "stream.parquet", *words)
         assert done.returncode == 1
         assert "keys that are there already. Append only rows that are new" in done.stderr
-    done = run(project, "data", "append", "strem", "stream.parquet")
-    assert "declares no dataset 'strem'. Did you mean 'stream'?" in done.stderr
+    done = run(project, "data", "append", "stream2", "stream.parquet")
+    assert "declares no dataset 'stream2'. Did you mean 'stream'?" in done.stderr
 
 
 def test_a_new_column_is_told_and_listed_as_a_version_of_the_schema(project: Path) -> None:

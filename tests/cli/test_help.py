@@ -48,6 +48,7 @@ def test_every_verb_is_there() -> None:
         "resume",
         "retrain",
         "retire",
+        "threshold",
         "predict",
         "reproduce",
     }

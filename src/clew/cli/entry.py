@@ -46,7 +46,9 @@ VERBS = {
         "clew.cli.verbs.trace:trace",
         "Follow the thread from anything to what made it, or to what came of it.",
     ),
-    "why": Reference("clew.cli.verbs.why:why", "Say why the loop decided what it decided."),
+    "why": Reference(
+        "clew.cli.verbs.why:why", "Say why the loop decided what it decided, or why a key was answered so."
+    ),
     "runs": Reference("clew.cli.verbs.runs:runs", "Look at trainings."),
     "models": Reference("clew.cli.verbs.models:models", "Look at models and their versions."),
     "data": Reference(
