@@ -32,6 +32,7 @@ HEAVY = (
 VAGUE_NAMES = {"utils", "util", "base", "core", "common", "helpers", "helper", "misc"}
 
 LONG_FILES: dict[str, str] = {
+    "declare.py": "what projects write: each word is told, checked and turned into a value in one place",
     "workspace.py": "the composition: a short method for each piece of work",
     "loop/live/model.py": "one class: the life of a deployment, each part of which knows the others",
     "loop/model_loop.py": "one class: what a tick does, and the state that it leaves to the next",

@@ -20,6 +20,8 @@ _LOOKS = {
     "fit failed": Look("!", "alarm"),
     "ticket": Look("◆", "caution"),
     "accepted": Look("◆", "caution"),
+    "another environment": Look("◆", "caution"),
+    "cannot be served": Look("◆", "caution"),
     "not live": Look("◆", "caution"),
     "unlearnable": Look("◆", "caution"),
     "promoted": Look("★", "good"),

@@ -14,6 +14,8 @@ TOLD_DECISIONS: dict[str, NoticeLevel] = {
     "page": "page",
     "accepted": "ticket",
     "unlearnable": "ticket",
+    "another environment": "ticket",
+    "cannot be served": "ticket",
     "not live": "ticket",
     "source failed": "ticket",
     "first champion": "loop",

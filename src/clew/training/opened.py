@@ -70,7 +70,9 @@ class OpenedFiles:
             self._read[full] = None
 
     def _is_known(self, full: str) -> bool:
-        return full.startswith(self._known) or any(part in full for part in _PACKAGES)
+        # Compiled code lies where PYTHONPYCACHEPREFIX says, and is that of a file that is known itself.
+        is_code = full.endswith(".pyc") or any(part in full for part in _PACKAGES)
+        return is_code or full.startswith(self._known)
 
     def _hashed(self) -> dict[str, str | None]:
         found: dict[str, str | None] = {}

@@ -28,8 +28,8 @@ def append(dataset: str, file: str, dry_run: bool, as_json: bool) -> None:
     """Add the rows of a file to the newest snapshot of a dataset, without reading the others.
 
     FILE is Parquet, CSV or JSON lines, with new rows alone; the dataset's function gets them as it gets those
-    of its source. Rows with keys that are there already are refused, and so are columns that are missing and values
-    that do not fit. New columns join. Nothing is stored when something is refused.
+    of its source. Rows with keys that are there already are refused, and so are columns that are missing and
+    values that do not fit. New columns join. Nothing is stored when something is refused.
 
     When a source is read, it is the whole table: rows that it does not have are not in the snapshot made of
     it. So put the file among those that the source names, too, as in rides/*.parquet.
