@@ -38,6 +38,7 @@ from clew.loop.live.lived import lived
 from clew.loop.live.surroundings import Surroundings
 from clew.loop.live.system import Live
 from clew.loop.live.workshop import CapturedProject
+from clew.loop.openlineage import lineage_events, thread_records
 from clew.loop.originals import original_of
 from clew.loop.policy import metric_of
 from clew.loop.reproduce import reproduce
@@ -482,6 +483,10 @@ class Workspace:
     def touched(self, reference: str) -> ThreadNode:
         """The thread forward to what came of a record; see `clew.loop.trace.touched`."""
         return touched(self.store, reference)
+
+    def lineage(self, thread: ThreadNode, now: datetime) -> list[Json]:
+        """A thread as events of OpenLineage; see `clew.loop.openlineage.lineage_events`."""
+        return lineage_events(thread, thread_records(self.store, thread), now)
 
     def difference(self, then: str, now: str) -> RunChange:
         """What differs between two runs or versions: see `clew.loop.run_change.run_change`."""

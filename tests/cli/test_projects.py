@@ -230,6 +230,22 @@ def test_each_record_can_be_shown_and_traced(project: Path) -> None:
     assert answered(project, "why", "missed_payment")["reasons"]
 
 
+def test_a_thread_is_told_as_events_of_openlineage_one_a_line(project: Path) -> None:
+    told = clew(project, "trace", "missed_payment@1", "--format", "openlineage").stdout
+    events = [json.loads(line) for line in told.splitlines()]
+    assert {event["job"]["name"] for event in events} == {"loans.snapshot", "missed_payment.try"}
+    [trained] = [
+        each for each in events if each["eventType"] == "COMPLETE" and each["outputs"][0]["name"][0] == "m"
+    ]
+    assert trained["outputs"][0]["name"] == "models/missed_payment"
+    assert answered(project, "trace", "missed_payment@1") == json.loads(
+        clew(project, "trace", "missed_payment@1", "--format", "json").stdout
+    )
+    refused = clew(project, "trace", "missed_payment@1", "--format", "openlineage", "--json")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "Leave one out" in refused.stderr
+
+
 def test_what_a_training_printed_can_be_read_though_it_failed(tmp_path: Path) -> None:
     write_project(tmp_path, "loans")
     model = tmp_path / "model.py"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,3 +44,10 @@ def print_document(value: Any) -> None:
     """Print one JSON document on stdout."""
     json.dump(document(value), sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
     sys.stdout.write("\n")
+
+
+def print_lines(values: Iterable[Any]) -> None:
+    """Print each value as a JSON document on a line of its own."""
+    for value in values:
+        json.dump(document(value), sys.stdout, ensure_ascii=False, allow_nan=False)
+        sys.stdout.write("\n")

@@ -75,8 +75,18 @@ def _effect(
     # Each decision names who was champion when it was taken; that it came of that one is not said with it.
     next_ones = [(e["from_kind"], e["from_id"]) for e in edges if e["relation"] != "champion was"]
     effects = [_effect(store, reader, *each, here) for each in next_ones if each not in here]
-    answers = answers_node(store, reader, identity) if kind == "version" else None
-    return ThreadNode(kind, identity, sentence, facts, effects=(*effects, *([answers] if answers else [])))
+    if kind == "version":
+        effects += _served(store, reader, identity)
+    return ThreadNode(kind, identity, sentence, facts, effects=tuple(effects))
+
+
+def _served(store: Store, reader: Reader, version: str) -> list[ThreadNode]:
+    """Who answered with a version, and what callers had of it."""
+    deployment = version.rpartition("@")[0]
+    known = reader.get("deployments", name=deployment)
+    told = [] if known is None else [ThreadNode("deployment", deployment, *_tell_deployment(reader, known))]
+    answers = answers_node(store, reader, version)
+    return told if answers is None else [*told, answers]
 
 
 def _resolve(reader: Reader, reference: str) -> tuple[str, str]:
@@ -190,6 +200,18 @@ def _tell_version(reader: Reader, identity: str) -> tuple[str, Json]:
     gate = {check["name"]: check["outcome"] for check in (row["gate"] or {}).get("checks", [])}
     facts = {"package": row["package"], "metrics": row["metrics"], "aliases": moves, "gate": gate}
     return sentence, facts
+
+
+def _tell_deployment(reader: Reader, row: Row) -> tuple[str, Json]:
+    champion = reader.get("aliases", deployment=row["name"], alias="champion")
+    if row["kind"] != "live":
+        sentence = f"{row['kind']} of {row['model']}, which answered no caller"
+    elif champion is None or champion["number"] is None:
+        sentence = "answers no caller: it has no champion"
+    else:
+        since = f"{champion['moved_at']:%Y-%m-%d %H:%M}"
+        sentence = f"answers callers with version {champion['number']} since {since}"
+    return sentence, {"created_at": row["created_at"].isoformat(), "threshold": row["threshold"]}
 
 
 def _tell_run(reader: Reader, identity: str) -> tuple[str, Json]:

@@ -22,6 +22,7 @@ import clew
 from clew.errors import ClewError
 from clew.loop.commands import outcome
 from clew.loop.explained import ExplainedAnswer
+from clew.loop.openlineage import lineage_events, thread_records
 from clew.loop.trace import touched, trace
 from clew.loop.why import why
 from clew.registry import audit_log, list_models
@@ -209,9 +210,14 @@ def follow(
     request: Request,
     reference: str,
     forward: Annotated[bool, Query(description="To what was made from it instead.")] = False,
+    as_events: Annotated[bool, Query(alias="openlineage", description="As events of OpenLineage.")] = False,
 ) -> Response:
-    walk = touched if forward else trace
-    return _answer(walk(_store(request), reference))
+    walk, store = touched if forward else trace, _store(request)
+    thread = walk(store, reference)
+    if as_events:
+        now = _scheduler(request).clock.now()
+        return _answer(lineage_events(thread, thread_records(store, thread), now))
+    return _answer(thread)
 
 
 @_for_token_bearers.get(

@@ -120,6 +120,9 @@ def test_the_thread_forward_leads_from_a_snapshot_to_every_answer(flipping: Life
     runs = {run.id: run for run in told.effects}
     assert first.run in runs
     [version] = [each for each in runs[first.run].effects if each.kind == "version"]
+    [who] = [each for each in version.effects if each.kind == "deployment"]
+    assert who.id == MODEL
+    assert who.sentence.startswith("answers callers with version ")
     [answers] = [each for each in version.effects if each.kind == "predictions"]
     n_given = sum(
         record.version == 1 and record.role in ("champion", "canary")

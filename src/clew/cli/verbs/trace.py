@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clew.cli.commands import Explained, option
+from clew.cli.documents import print_lines
 from clew.cli.elsewhere import ask_server, server_option
 from clew.cli.terminal import answer
-from clew.cli.values import json_option
+from clew.cli.values import json_option, utc_now
+from clew.errors import UsageError
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
 _DIGEST = re.compile(r"[0-9a-f]{32,}")
@@ -27,16 +29,29 @@ if TYPE_CHECKING:
 @option(
     "--forward", is_flag=True, purpose="What", help="Follow it to what was made from it, down to the answers."
 )
+@option(
+    "--format",
+    "form",
+    type=click.Choice(["tree", "json", "openlineage"]),
+    default="tree",
+    purpose="Output",
+    help="A tree to read, one JSON document, or events of OpenLineage, one a line.",
+)
 @server_option
 @json_option
-def trace(reference: str, forward: bool, server: str | None, as_json: bool) -> None:
+def trace(reference: str, forward: bool, form: str, server: str | None, as_json: bool) -> None:
     """Follow the thread from anything to what made it, or to what came of it.
 
     REFERENCE is a version (MODEL@NUMBER), a model (its newest version), or the first letters of the id of a
     run, a snapshot, captured code, an environment, a decision or a backtest; or the whole id of a prediction.
     """
+    if form == "openlineage":
+        if as_json:
+            raise UsageError("--json and --format openlineage are two forms of one answer. Leave one out.")
+        print_lines(_events(server, reference, forward))
+        return
     node = _told_elsewhere(server, reference, forward) if server else _told_here(reference, forward)
-    answer(as_json, node, lambda: show_thread(node))
+    answer(as_json or form == "json", node, lambda: show_thread(node))
 
 
 def _told_here(reference: str, forward: bool) -> ThreadNode:
@@ -47,12 +62,27 @@ def _told_here(reference: str, forward: bool) -> ThreadNode:
 
 
 def _told_elsewhere(server: str, reference: str, forward: bool) -> ThreadNode:
-    from urllib.parse import quote
-
     from clew.loop.result import ThreadNode
 
     params = {"forward": "true"} if forward else {}
-    return ask_server(server, "GET", f"/trace/{quote(reference)}", ThreadNode, params=params)
+    return ask_server(server, "GET", _path(reference), ThreadNode, params=params)
+
+
+def _events(server: str | None, reference: str, forward: bool) -> list[dict[str, Any]]:
+    if server:
+        params = {"openlineage": "true"} | ({"forward": "true"} if forward else {})
+        return ask_server(server, "GET", _path(reference), list[dict[str, Any]], params=params)
+    from clew.cli.records import records_here
+
+    with records_here() as records:
+        thread = records.touched(reference) if forward else records.trace(reference)
+        return records.lineage(thread, utc_now())
+
+
+def _path(reference: str) -> str:
+    from urllib.parse import quote
+
+    return f"/trace/{quote(reference)}"
 
 
 def show_thread(node: ThreadNode) -> None:
