@@ -45,6 +45,9 @@ _PROGRESS = re.compile(r"^ *\d+%  .*\n", re.MULTILINE)
 _VARYING = (
     (_ID, "ID"),
     (re.compile(r"\b20(?:2[6-9]|[3-9]\d)-\d\d-\d\d \d\d:\d\d(?::\d\d)?"), "TIME"),
+    (re.compile(r"\b20\d{6}T\d{6}Z(?:-[0-9a-f]{6})?\b"), "STAMP"),
+    # Files that were written in the last two seconds are read once more.
+    (re.compile(r"\b\d+ read\b"), "READ"),
     (re.compile(r"\b\d[\d.]* (?:s|ms)\b|\b\d+ min \d+ s\b"), "SECONDS"),
     # A package holds digits of numbers, whose count depends on the processor that computed them.
     (re.compile(r"\b\d[\d.,]* (?:bytes|kB|MB|GB)\b"), "BYTES"),
