@@ -14,6 +14,7 @@ from clew.datasets.parts import at_once, open_part, read_part
 from clew.entities import DatasetDeclaration, Part, RowRange, Snapshot
 from clew.errors import DataError, NotFound, StoreError, did_you_mean
 from clew.storage import Store
+from clew.storage.row_groups import row_groups_with
 
 
 def read_rows(
@@ -70,14 +71,16 @@ def find_rows(
     """
     declaration = _declaration(snapshot)
     wanted = None if keys is None else _as_keys(snapshot, declaration, list(keys))
+    named = {} if wanted is None else {declaration.key: wanted.to_pylist()}
     names = _known(snapshot, None)
     pieces = []
     for _, part in _located(snapshot):
         with open_part(store.objects, part) as file:
-            known = file.read(columns=[declaration.time, declaration.key], use_threads=False)
+            groups = row_groups_with(file, named)
+            known = file.read_row_groups(groups, [declaration.time, declaration.key], use_threads=False)
             mask = _matches(known, declaration, wanted, start, end)
             if pc.any(mask).as_py():
-                pieces.append(file.read(use_threads=False).select(names).filter(mask))
+                pieces.append(file.read_row_groups(groups, use_threads=False).select(names).filter(mask))
     return pa.concat_tables([_schema(snapshot, names).empty_table(), *pieces])
 
 

@@ -31,11 +31,18 @@ class Act:
     evidence: Json
 
 
-def acts_of_people(reader: Reader, deployment: str) -> list[Act]:
-    """What people did to a deployment and no decision tells, the oldest first."""
-    rows = reader.find("audit", {"subject": deployment, "action": [*_BOTH_DO, *_PEOPLE_DO]}, ["sequence"])
+def acts_of_people(reader: Reader, deployment: str, newest: int | None = None) -> list[Act]:
+    """What people did to a deployment and no decision tells, the oldest first.
+
+    Parameters
+    ----------
+    newest
+        Look at so many of the newest rows only; at all of them by default.
+    """
+    where = {"subject": deployment, "action": [*_BOTH_DO, *_PEOPLE_DO]}
+    rows = reader.find("audit", where, ["-sequence"], newest)[::-1]
     ordered = [row for row in rows if row["action"] in _PEOPLE_DO or "command" in row["evidence"]]
-    decisions = reader.find("decisions", {"deployment": deployment}) if ordered else []
+    decisions = reader.find("decisions", {"deployment": deployment}, ["-sequence"], newest) if ordered else []
     told = {(row["evidence"] or {}).get("command") for row in decisions} - {None}
     return [_act(**row) for row in ordered if row["evidence"].get("command") not in told]
 

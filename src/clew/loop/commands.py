@@ -257,9 +257,9 @@ def has_begun(store: Store, command: Command) -> bool:
 
 def is_paused(reader: Reader, deployment: str) -> bool:
     """Whether the last word of people on it was to leave it alone."""
-    done = reader.find("commands", {"deployment": deployment, "status": "done"}, ["-done_at", "-id"])
-    last = next((row["verb"] for row in done if row["verb"] in ("pause", "resume", "retire")), "resume")
-    return bool(last == "pause")
+    where = {"deployment": deployment, "status": "done", "verb": [*STATUS_SET_BY]}
+    last = reader.find("commands", where, ["-done_at", "-id"], limit=1)
+    return bool(last and last[0]["verb"] == "pause")
 
 
 def rollout_to_end(store: Store, verb: str, deployment: str, arguments: Mapping[str, Any]) -> int | None:

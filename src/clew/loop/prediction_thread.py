@@ -14,7 +14,7 @@ from clew.datasets import find_rows, latest_snapshot
 from clew.entities import Json, ModelDeclaration
 from clew.errors import DataError, Erased, NotFound
 from clew.loop.result import ThreadNode
-from clew.registry import audit_log
+from clew.registry.audit import put_in_office
 from clew.storage import Reader, Store, read_record, scan
 from clew.storage.records import Failure, Label, Prediction
 
@@ -98,14 +98,12 @@ def _facts(record: Prediction | Failure) -> Json:
 
 def _offices(store: Store, record: Prediction | Failure) -> list[ThreadNode]:
     """Who made this version champion, the last time before the answer."""
-    at = moment_of(record.answered_at)
-    for entry in audit_log(store, record.deployment, limit=None):
-        is_move = entry.action == "move champion" and entry.evidence.get("to") == record.version
-        if is_move and entry.at <= at:
-            sentence = f"{entry.at:%Y-%m-%d %H:%M} champion by {entry.actor}: {entry.reason}"
-            evidence = {name: value for name, value in entry.evidence.items() if value is not None}
-            return [ThreadNode("audit", str(entry.sequence), sentence, {"evidence": evidence}, ())]
-    return []
+    entry = put_in_office(store, record.deployment, record.version, moment_of(record.answered_at))
+    if entry is None:
+        return []
+    sentence = f"{entry.at:%Y-%m-%d %H:%M} champion by {entry.actor}: {entry.reason}"
+    evidence = {name: value for name, value in entry.evidence.items() if value is not None}
+    return [ThreadNode("audit", str(entry.sequence), sentence, {"evidence": evidence}, ())]
 
 
 def _rows(store: Store, record: Prediction | Failure) -> list[ThreadNode]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from clew.storage import Reader, Store, Transaction
 
 _ROWS_AT_ONCE = 1000
+_MOVES_AT_ONCE = 20
 
 
 def record_audit(
@@ -64,6 +65,18 @@ def audit_log(
             where["at"] = Where(">=", since)
         found = [AuditEntry(**row) for row in reader.find("audit", where, ["-sequence"])]
     return [entry for entry in found if until is None or entry.at < until][:limit]
+
+
+def put_in_office(store: Store, deployment: str, number: int, by: datetime) -> AuditEntry | None:
+    """The last move by a moment that made a version champion; None when there was none."""
+    where: dict[str, Any] = {"subject": deployment, "action": "move champion", "at": Where("<=", by)}
+    with store.read() as reader:
+        while rows := reader.find("audit", where, ["-sequence"], _MOVES_AT_ONCE):
+            for row in rows:
+                if row["evidence"].get("to") == number:
+                    return AuditEntry(**row)
+            where["sequence"] = Where("<", rows[-1]["sequence"])
+    return None
 
 
 def audit_entry(store: Store, sequence: int) -> AuditEntry:

@@ -34,6 +34,10 @@ TOLD_OF_MODELS = ("metric", "value", "n", "status", "sentence")
 """What the loop writes of each model into that file."""
 
 
+LOOKED_AT = 50
+"""Of the newest acts and decisions, to find what was done last."""
+
+
 @dataclass(frozen=True, slots=True)
 class LastDecision:
     """What the loop decided last, or a person did after that."""
@@ -169,7 +173,7 @@ def _line(
 
 
 def _last_decision(reader: Reader, deployment: str) -> LastDecision | None:
-    newest, acts = newest_decision(reader, deployment), acts_of_people(reader, deployment)
+    newest, acts = newest_decision(reader, deployment), acts_of_people(reader, deployment, LOOKED_AT)
     if acts and (newest is None or acts[-1].at > newest["at"]):
         act = acts[-1]
         return LastDecision(f"audit/{act.row}", act.at, act.kind, act.sentence)

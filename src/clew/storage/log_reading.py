@@ -23,6 +23,7 @@ from clew.storage.log_segments import (
     segment_path,
 )
 from clew.storage.records import Record, decode_lean_record, decode_record
+from clew.storage.row_groups import row_groups_with
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -124,8 +125,7 @@ def _moved_record(store: Store, prediction_id: str, worker: int, segment: int, o
     for part in covering:
         if "object" not in part:
             continue
-        where = [("worker", "=", worker), ("segment", "=", segment), ("offset", "=", offset)]
-        found = _part(store, part["object"], where)
+        found = _rows_at(store, part["object"], {"worker": worker, "segment": segment, "offset": offset})
         if found.num_rows:
             from clew.storage.log_columns import records_of
 
@@ -143,6 +143,16 @@ def _erased(store: Store, prediction_id: str, number: int) -> Erased:
     with store.read() as reader:
         [erasure] = read_erasures(reader, number=number)
     return Erased(f"Prediction {prediction_id} {erasure.sentence()}", erasure.at)
+
+
+def _rows_at(store: Store, digest: str, place: Mapping[str, int]) -> pa.Table:
+    import pyarrow.compute as pc
+
+    with open_part(store, digest) as file:
+        rows = file.read_row_groups(row_groups_with(file, {name: [n] for name, n in place.items()}))
+    for name, number in place.items():
+        rows = rows.filter(pc.equal(rows[name], number))
+    return rows
 
 
 def _part(

@@ -7,24 +7,22 @@ process that predicts. The library alone takes a few.
 from __future__ import annotations
 
 import ctypes
-import platform
 import weakref
 from collections.abc import Sequence
-from functools import cache
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clew.entities import Json
-from clew.errors import MissingExtra, PackageError
+from clew.errors import PackageError
+from clew.registry.flavors.native_library import native_library
 from clew.registry.number_rows import NumberRows
 
 if TYPE_CHECKING:
     from clew.storage.records import Value
 
 MODEL_FILE = "model.lgb"
-_LIBRARY_NAMES = {"Windows": "lib_lightgbm.dll", "Darwin": "lib_lightgbm.dylib"}
+_LIBRARY_FILES = {"Linux": "lib_lightgbm.so", "Windows": "lib_lightgbm.dll", "Darwin": "lib_lightgbm.dylib"}
 _FLOAT64, _ROW_MAJOR, _NORMAL, _FROM_FIRST, _ALL_TREES = 1, 1, 0, 0, -1
 # A worker is one of several processes on the machine: threads would only take turns. LightGBM keeps the
 # number for the whole process.
@@ -61,7 +59,7 @@ class _Booster:
     """A model in LightGBM's memory."""
 
     def __init__(self, text: bytes) -> None:
-        self._library = library = _library(_library_path())
+        self._library = library = native_library("lightgbm", _LIBRARY_FILES, "LGBM_GetLastError")
         handle, fast, n_iterations = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int()
         # Not at the end of the process, which frees everything at once.
         weakref.finalize(self, _free, library, handle, fast).atexit = False
@@ -107,28 +105,3 @@ def _free(library: ctypes.CDLL, handle: ctypes.c_void_p, fast: ctypes.c_void_p) 
         library.LGBM_FastConfigFree(fast)
     if handle.value is not None:
         library.LGBM_BoosterFree(handle)
-
-
-@cache
-def _library(path: Path) -> ctypes.CDLL:
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise PackageError(f"LightGBM's library {path} cannot be loaded: {error}") from None
-    library.LGBM_GetLastError.restype = ctypes.c_char_p
-    return library
-
-
-def _library_path() -> Path:
-    """Where the installed LightGBM keeps its library; found without importing it."""
-    found = find_spec("lightgbm")
-    if found is None or found.origin is None:
-        raise MissingExtra("lightgbm", "lightgbm", "This model")
-    package = Path(found.origin).parent
-    name = _LIBRARY_NAMES.get(platform.system(), "lib_lightgbm.so")
-    for path in (package / "lib" / name, package / "bin" / name, package.parent / name):
-        if path.is_file():
-            return path
-    raise PackageError(
-        f"LightGBM is installed in {package}, but without its library {name}. Install it again."
-    )

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import ctypes
 import json
-import platform
 import weakref
 from collections.abc import Sequence
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clew.entities import Json
-from clew.errors import MissingExtra, PackageError
+from clew.errors import PackageError
+from clew.registry.flavors.native_library import native_library
 from clew.registry.number_rows import NumberRows
 
 if TYPE_CHECKING:
     from clew.storage.records import Value
 
 MODEL_FILE = "model.ubj"
-_LIBRARY_NAMES = {"Windows": "xgboost.dll", "Darwin": "libxgboost.dylib"}
+_LIBRARY_FILES = {"Linux": "libxgboost.so", "Windows": "xgboost.dll", "Darwin": "libxgboost.dylib"}
 _PREDICTION = (
     b'{"type": 0, "training": false, "iteration_begin": 0, "iteration_end": 0, "missing": NaN,'
     b' "strict_shape": true, "cache_id": 0}'
@@ -56,7 +54,7 @@ class _Booster:
     """A model in XGBoost's memory. Each thread gets its answers in memory of its own."""
 
     def __init__(self, content: bytes) -> None:
-        self._library = library = _library(_library_path())
+        self._library = library = native_library("xgboost", _LIBRARY_FILES, "XGBGetLastError")
         self._handle = handle = ctypes.c_void_p()
         # Not at the end of the process, which frees everything at once.
         weakref.finalize(self, _free, library, handle).atexit = False
@@ -103,24 +101,3 @@ class _Booster:
 def _free(library: ctypes.CDLL, handle: ctypes.c_void_p) -> None:
     if handle.value is not None:
         library.XGBoosterFree(handle)
-
-
-@cache
-def _library(path: Path) -> ctypes.CDLL:
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise PackageError(f"XGBoost's library {path} cannot be loaded: {error}") from None
-    library.XGBGetLastError.restype = ctypes.c_char_p
-    return library
-
-
-def _library_path() -> Path:
-    """Where the installed XGBoost keeps its library; found without importing it."""
-    found = find_spec("xgboost")
-    if found is None or found.origin is None:
-        raise MissingExtra("xgboost", "xgboost", "This model")
-    path = Path(found.origin).parent / "lib" / _LIBRARY_NAMES.get(platform.system(), "libxgboost.so")
-    if not path.is_file():
-        raise PackageError(f"XGBoost is installed, but without its library {path}. Install it again.")
-    return path
