@@ -125,7 +125,9 @@ def _reason(reader: Reader, row: Mapping[str, Any]) -> Reason:
     findings = [reader.get("findings", id=identity) for identity in row["findings"] or []]
     because = [f"{f['monitor']}: {f['sentence']} ({f['method']})" for f in findings if f is not None]
     because += [
-        f"{name.replace('_', ' ')}: {_plain(value)}" for name, value in (row["evidence"] or {}).items()
+        f"{name.replace('_', ' ')}: {_plain(value)}"
+        for name, value in (row["evidence"] or {}).items()
+        if value is not None
     ]
     return Reason(row["id"], row["at"], row["kind"], row["sentence"], tuple(because))
 

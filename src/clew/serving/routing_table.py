@@ -60,7 +60,7 @@ class Served:
 
     def _waits_for(self) -> str:
         if self.route is None:
-            return "it waits for its first champion: training, gate and rollout of version 1"
+            return "it waits for its first champion; how far that is says: clew status"
         # Only a first version that the gate failed leaves a route on which nobody answers.
         return (
             "its first version failed the gate, and it waits for a person to say who answers: clew why"

@@ -175,17 +175,27 @@ def _clock(found: Overview) -> str:
 
 
 def _line(model: ModelLine) -> list[str]:
-    from clew.cli.words import day, number
+    from clew.cli.words import number
 
-    decision, value = model.last_decision, model.value
+    value = model.value
     return [
         model.deployment,
         "–" if model.version is None else str(model.version),
         _stage(model),
         "" if model.metric is None else f"{model.metric} {number(value)} ({model.n:,})",
-        "" if decision is None else f"{day(decision.at)} {decision.sentence}",
+        _decision(model),
         *_traffic(model.lately),
     ]
+
+
+def _decision(model: ModelLine) -> str:
+    from clew.cli.words import day
+
+    decision = model.last_decision
+    if decision is None:
+        return ""
+    # What a model waits for is told in full below the table.
+    return f"{day(decision.at)} {decision.kind if model.stage == 'waits' else decision.sentence}"
 
 
 def _stage(model: ModelLine) -> str:
