@@ -66,7 +66,7 @@ def distribution_figure(
                 showgrid=False,
                 fixedrange=True,
             ),
-            yaxis=quiet_axis(theme, "share of rows", tickformat=".0%", rangemode="tozero", fixedrange=True),
+            yaxis=quiet_axis(theme, "share of rows", tickformat="~%", rangemode="tozero", fixedrange=True),
         ),
     )
 
@@ -96,7 +96,7 @@ def distances_figure(names: Sequence[str], distances: Sequence[float], *, theme:
                 "x": list(distances),
                 "y": list(range(len(names))),
                 "marker": {"color": css(theme.clew)},
-                "text": [f"{distance:.1%}" for distance in distances],
+                "text": [_share(distance) for distance in distances],
                 "textposition": "outside",
                 "cliponaxis": False,
                 "customdata": [hover_text(name) for name in names],
@@ -111,7 +111,7 @@ def distances_figure(names: Sequence[str], distances: Sequence[float], *, theme:
             xaxis=quiet_axis(
                 theme,
                 "share of rows that would have to change bin",
-                tickformat=".0%",
+                tickformat="~%",
                 rangemode="tozero",
                 fixedrange=True,
             ),
@@ -126,6 +126,10 @@ def distances_figure(names: Sequence[str], distances: Sequence[float], *, theme:
             ),
         ),
     )
+
+
+def _share(distance: float) -> str:
+    return "< 0.1 %" if 0 < distance < 0.001 else f"{distance * 100:.1f} %"
 
 
 def _short(label: str) -> str:

@@ -319,7 +319,8 @@ def _beyond(store: Store, erasure: Erasure) -> Iterator[str]:
             " snapshots all the same"
         )
     for destination, n_rows in _in_batches(store, erasure, declared):
-        yield f"{destination}, to which clew predict wrote {n_rows:,} answers about them: the file is yours"
+        answers = "1 answer" if n_rows == 1 else f"{n_rows:,} answers"
+        yield f"{destination}, to which clew predict wrote {answers} about them: the file is yours"
     yield "models that learned from their rows, and what training functions printed: see which versions"
     yield "folders of files, and tags, notes and files that are kept with runs: nobody looks into them"
     yield "backups: one that is restored loses the person again"
